@@ -1,0 +1,351 @@
+"""What a model bundle is, and when its bytes may be believed. No disk: callers pass `read`.
+
+A bundle is a manifest and files named by their own SHA-256. Its id is the digest of the manifest,
+so one id names every byte that a verdict depends on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError
+
+from inspection.bank import MemoryBank, bank_from_bytes
+from inspection.errors import BundleError, InputError
+from inspection.preprocessing import Preprocessing
+from inspection.scoring import Head, Scoring
+from inspection.thresholds import Calibration, Thresholds
+
+FORMAT: Literal["dualbank-bundle/1"] = "dualbank-bundle/1"
+MANIFEST = "manifest.json"
+MAX_MANIFEST_BYTES = 64 << 20
+
+ANY_PRODUCT = "*"
+"""Route of a frame whose product is not known: it searches the rows of every category."""
+
+TRUNK, HEAD_GRAPH, FULL = "trunk.onnx", "head.onnx", "full.onnx"
+NORMAL_BANK, ABNORMAL_BANK = "normal_bank.safetensors", "abnormal_bank.safetensors"
+HEAD, GOLDEN, MODEL_CARD = "head.safetensors", "golden.safetensors", "model_card.md"
+REQUIRED = (TRUNK, HEAD_GRAPH, FULL, NORMAL_BANK, ABNORMAL_BANK, HEAD, GOLDEN, MODEL_CARD)
+
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Read = Callable[[str], bytes]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class FileEntry(_Part):
+    """Where a file's bytes are and how many: they live at `files/<sha256>`."""
+
+    sha256: Digest
+    size_bytes: int = Field(ge=0)
+
+    @property
+    def path(self) -> str:
+        """Path below the bundle's folder; it cannot leave it, being a digest."""
+        return f"files/{self.sha256}"
+
+
+class PreprocessingEntry(_Part):
+    """See `inspection.preprocessing.Preprocessing`."""
+
+    size_px: int
+
+
+class ScoringEntry(_Part):
+    """See `inspection.scoring.Scoring`."""
+
+    k: int
+    temperature: float
+    top_fraction: float
+
+
+class RouteEntry(_Part):
+    """How one product is judged: the manifest's form of `Route`."""
+
+    abnormal_weight: float = Field(ge=0, allow_inf_nan=False)
+    good_scores: list[float]
+    review: float
+    reject: float
+    statement: str
+
+
+class Manifest(_Part):
+    """The one document that a bundle id digests."""
+
+    format: Literal["dualbank-bundle/1"]
+    parent: Digest | None
+    backbone: str
+    seed: int
+    preprocessing: PreprocessingEntry
+    scoring: ScoringEntry
+    routes: dict[str, RouteEntry]
+    files: dict[str, FileEntry]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """How frames of one product are judged.
+
+    Attributes:
+        category: Whose bank rows are searched; None searches all.
+        abnormal_weight: How much the abnormal side may raise a patch; 0 leaves it out.
+        calibration: Scores of good parts outside the bank.
+        thresholds: In standardised units.
+    """
+
+    category: str | None
+    abnormal_weight: float
+    calibration: Calibration
+    thresholds: Thresholds
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A verified bundle: the manifest, its id, and its decoded numbers.
+
+    Attributes:
+        id: SHA-256 of the manifest's bytes, hex.
+        manifest: As read.
+        bank_id: Digest over both banks: which evidence a verdict rests on.
+        normal: Bank of good parts.
+        abnormal: Bank of defects, real or pseudo.
+        head: Judges the enhanced representation.
+        routes: By product; `ANY_PRODUCT` is always there.
+    """
+
+    id: str
+    manifest: Manifest
+    bank_id: str
+    normal: MemoryBank
+    abnormal: MemoryBank
+    head: Head
+    routes: Mapping[str, Route]
+    _read: Read
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How frames are prepared."""
+        return Preprocessing(**self.manifest.preprocessing.model_dump())
+
+    @property
+    def scoring(self) -> Scoring:
+        """The constants of the score."""
+        return Scoring(**self.manifest.scoring.model_dump())
+
+    def file(self, name: str) -> bytes:
+        """Read a file by its name in the manifest and check it: the bytes given are those checked.
+
+        Raises:
+            BundleError: The manifest does not list it, or its size or digest differ.
+        """
+        return read_file(self.manifest, name, self._read)
+
+    def bank_feeds(self, route: Route) -> dict[str, NDArray[Any]]:
+        """Give the inputs of `full.onnx` beside the frames: views of the rows a route searches.
+
+        `full.onnx` takes `frames` (B, S, S, 3) uint8 RGB and these, and gives `anomaly_map`
+        (B, Gh, Gw) float32 in units of feature distance, `image_score` (B,) float32 and
+        `patch_features` (B, P, D) float32.
+        """
+        rows, defects = self.normal.rows_of(route.category), self.abnormal.rows_of(route.category)
+        return {
+            "normal_rows": self.normal.features[rows],
+            "normal_valid": self.normal.valid[rows],
+            "abnormal_rows": self.abnormal.features[defects],
+            "abnormal_valid": self.abnormal.valid[defects],
+            "abnormal_weight": np.array(route.abnormal_weight, np.float32),
+        }
+
+    def route(self, product: str | None) -> Route:
+        """Choose how a frame is judged: by its product, or by the only one there is, or by all.
+
+        Raises:
+            InputError: The bundle was not trained on that product.
+        """
+        products = [name for name in self.routes if name != ANY_PRODUCT]
+        if product is None:
+            return self.routes[products[0] if len(products) == 1 else ANY_PRODUCT]
+        if product not in products:
+            raise InputError(
+                f"product {product!r} is not in this bundle; it knows {', '.join(products)}"
+            )
+        return self.routes[product]
+
+
+def read_bundle(read: Read) -> Bundle:
+    """Read a bundle and check every byte that is used.
+
+    Args:
+        read: Gives the bytes of a path below the bundle's folder, or raises OSError.
+
+    Raises:
+        BundleError: A file is missing or damaged, the format is unknown, or parts contradict.
+    """
+    data = _bytes_of(MANIFEST, read)
+    manifest = parse_manifest(data)
+    for name in REQUIRED:
+        if name not in manifest.files:
+            raise BundleError(f"the manifest lists no {name}; the bundle is incomplete")
+    banks = manifest.files[NORMAL_BANK].sha256 + manifest.files[ABNORMAL_BANK].sha256
+    bundle = Bundle(
+        id=digest(data),
+        manifest=manifest,
+        bank_id=digest(banks.encode()),
+        normal=bank_from_bytes(read_file(manifest, NORMAL_BANK, read)),
+        abnormal=bank_from_bytes(read_file(manifest, ABNORMAL_BANK, read)),
+        head=head_from_bytes(read_file(manifest, HEAD, read)),
+        routes=_routes(manifest),
+        _read=read,
+    )
+    _check_whole(bundle)
+    return bundle
+
+
+def parse_manifest(data: bytes) -> Manifest:
+    """Decode a manifest.
+
+    Raises:
+        BundleError: Not JSON, another format, or a field is missing, unknown or out of range.
+    """
+    if len(data) > MAX_MANIFEST_BYTES:
+        raise BundleError(f"the manifest has {len(data)} bytes, more than {MAX_MANIFEST_BYTES}")
+    try:
+        document = json.loads(data)
+    except ValueError as error:
+        raise BundleError(f"{MANIFEST} is not JSON: {error}") from error
+    found = document.get("format") if isinstance(document, dict) else None
+    if found != FORMAT:
+        raise BundleError(f"expected a bundle of format {FORMAT!r}, got {found!r}")
+    try:
+        return Manifest.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BundleError(f"{MANIFEST}: {where}: {first['msg']}") from error
+
+
+def read_file(manifest: Manifest, name: str, read: Read) -> bytes:
+    """Read one file of a manifest and check size and digest over the bytes returned.
+
+    Raises:
+        BundleError: Not listed, not there, or not the bytes that the manifest names.
+    """
+    entry = manifest.files.get(name)
+    if entry is None:
+        raise BundleError(f"the manifest lists no file {name!r}")
+    data = _bytes_of(entry.path, read)
+    if len(data) != entry.size_bytes or digest(data) != entry.sha256:
+        raise BundleError(
+            f"{name} is damaged: expected {entry.size_bytes} bytes with SHA-256 "
+            f"{entry.sha256[:12]}…, got {len(data)} with {digest(data)[:12]}…; "
+            "copy the bundle again"
+        )
+    return data
+
+
+def pack(files: Mapping[str, bytes], **document: Any) -> dict[str, bytes]:
+    """Lay out a new bundle: path below its folder → bytes. The inverse of `read_bundle`.
+
+    Args:
+        files: Name → bytes, `REQUIRED` among them.
+        document: Every other field of `Manifest`, but `format`.
+    """
+    entries = {
+        name: FileEntry(sha256=digest(data), size_bytes=len(data)) for name, data in files.items()
+    }
+    manifest = Manifest(format=FORMAT, files=entries, **document)
+    laid_out = {entries[name].path: data for name, data in files.items()}
+    return {**laid_out, MANIFEST: manifest_bytes(manifest)}
+
+
+def manifest_bytes(manifest: Manifest) -> bytes:
+    """Write a manifest; equal manifests give equal bytes."""
+    return json.dumps(manifest.model_dump(), indent=1, sort_keys=True).encode() + b"\n"
+
+
+def head_to_bytes(head: Head) -> bytes:
+    """Write head weights as safetensors."""
+    arrays = {
+        "hidden_weight": head.hidden_weight,
+        "hidden_bias": head.hidden_bias,
+        "output_weight": head.output_weight,
+        "output_bias": np.array([head.output_bias], np.float32),
+    }
+    return bytes(safetensors.numpy.save(arrays))
+
+
+def head_from_bytes(data: bytes) -> Head:
+    """Read what `head_to_bytes` wrote.
+
+    Raises:
+        BundleError: Not head weights.
+    """
+    try:
+        arrays = safetensors.numpy.load(data)
+        bias = float(arrays.pop("output_bias")[0])
+        return Head(output_bias=bias, **arrays)
+    except (SafetensorError, KeyError, IndexError, TypeError, ValueError) as error:
+        raise BundleError(f"these are not head weights: {error}") from error
+
+
+def digest(data: bytes) -> str:
+    """SHA-256 in hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def _bytes_of(path: str, read: Read) -> bytes:
+    try:
+        return read(path)
+    except OSError as error:
+        raise BundleError(f"cannot read {path} of the bundle: {error.strerror or error}") from error
+
+
+def _routes(manifest: Manifest) -> dict[str, Route]:
+    try:
+        return {
+            product: Route(
+                category=None if product == ANY_PRODUCT else product,
+                abnormal_weight=entry.abnormal_weight,
+                calibration=Calibration(tuple(entry.good_scores)),
+                thresholds=Thresholds(entry.review, entry.reject),
+            )
+            for product, entry in manifest.routes.items()
+        }
+    except InputError as error:
+        raise BundleError(f"{MANIFEST}: {error}") from error
+
+
+def _check_whole(bundle: Bundle) -> None:
+    """Refuse a bundle whose parts are each well-formed but do not fit together."""
+    normal, abnormal, head = bundle.normal, bundle.abnormal, bundle.head
+    expected = 3 * normal.dimensions + 2 * bundle.scoring.k + 1
+    if abnormal.dimensions != normal.dimensions or head.hidden_weight.shape[0] != expected:
+        raise BundleError(
+            f"parts do not fit: normal bank D = {normal.dimensions}, abnormal bank "
+            f"D = {abnormal.dimensions}, head takes {head.hidden_weight.shape[0]} inputs, "
+            f"expected {expected}"
+        )
+    if set(bundle.routes) != {*normal.categories, ANY_PRODUCT}:
+        raise BundleError(
+            f"routes {sorted(bundle.routes)} do not match the bank's categories "
+            f"{sorted(normal.categories)} and {ANY_PRODUCT!r}"
+        )
+    for product, route in bundle.routes.items():
+        for bank, needed in ((normal, True), (abnormal, route.abnormal_weight > 0)):
+            valid = int(bank.valid[bank.rows_of(route.category)].sum())
+            if needed and valid < bundle.scoring.k:
+                raise BundleError(
+                    f"product {product!r} has {valid} valid rows, but each patch asks for "
+                    f"{bundle.scoring.k} neighbours"
+                )

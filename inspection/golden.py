@@ -1,0 +1,121 @@
+"""Golden frames: images whose answer is known, so that every runtime can prove it is the same model.
+
+They travel in the bundle. The trainer refuses to write a bundle whose runtimes disagree on them, and
+the station asks again on its own machine.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+
+from inspection.bank import safetensors_metadata
+from inspection.errors import BundleError
+from inspection.verdicts import Verdict
+
+RELATIVE_TOLERANCE = 1e-4
+"""How far two float32 runtimes may be apart on the same prepared frame, relative to the score."""
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenFrame:
+    """A frame with its expected answer.
+
+    Attributes:
+        product: Whose route judges it; None for the route of unknown products.
+        frame: (H, W, 3) uint8 RGB, as the camera gave it.
+        prepared: (S, S, 3) uint8, after preprocessing.
+        anomaly_map: (Gh, Gw) float32, in units of feature distance.
+        score: Raw image score.
+        verdict: What it must come to.
+    """
+
+    product: str | None
+    frame: NDArray[np.uint8]
+    prepared: NDArray[np.uint8]
+    anomaly_map: NDArray[np.float32]
+    score: float
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How close one runtime came to a golden frame's answer.
+
+    Attributes:
+        score_error: |score − expected| / expected.
+        map_error: Largest difference between the maps, relative to the map's highest value.
+        same_verdict: Whether the verdicts are identical.
+    """
+
+    score_error: float
+    map_error: float
+    same_verdict: bool
+
+    @property
+    def holds(self) -> bool:
+        """Whether score, map and verdict all agree; an error that is not a number does not."""
+        return (
+            self.same_verdict
+            and self.score_error <= RELATIVE_TOLERANCE
+            and self.map_error <= RELATIVE_TOLERANCE
+        )
+
+
+def agreement(
+    golden: GoldenFrame, anomaly_map: NDArray[np.floating], score: float, verdict: Verdict
+) -> Agreement:
+    """Compare a runtime's answer with the golden one."""
+    highest = max(float(np.abs(golden.anomaly_map).max()), 1e-12)
+    return Agreement(
+        score_error=abs(score - golden.score) / max(abs(golden.score), 1e-12),
+        map_error=float(np.abs(anomaly_map - golden.anomaly_map).max()) / highest,
+        same_verdict=verdict is golden.verdict,
+    )
+
+
+def golden_to_bytes(frames: Sequence[GoldenFrame]) -> bytes:
+    """Write golden frames as safetensors."""
+    arrays: dict[str, NDArray[np.generic]] = {}
+    for i, golden in enumerate(frames):
+        arrays[f"{i}.frame"] = np.ascontiguousarray(golden.frame)
+        arrays[f"{i}.prepared"] = np.ascontiguousarray(golden.prepared)
+        arrays[f"{i}.anomaly_map"] = np.ascontiguousarray(golden.anomaly_map)
+    answers = [
+        {"product": golden.product, "score": golden.score, "verdict": golden.verdict.value}
+        for golden in frames
+    ]
+    return bytes(safetensors.numpy.save(arrays, metadata={"answers": json.dumps(answers)}))
+
+
+def golden_from_bytes(data: bytes) -> tuple[GoldenFrame, ...]:
+    """Read what `golden_to_bytes` wrote.
+
+    Raises:
+        BundleError: Not golden frames, or none at all.
+    """
+    try:
+        arrays = safetensors.numpy.load(data)
+        answers = json.loads(safetensors_metadata(data)["answers"])
+        frames = tuple(
+            GoldenFrame(
+                product=answer["product"],
+                frame=arrays[f"{i}.frame"],
+                prepared=arrays[f"{i}.prepared"],
+                anomaly_map=arrays[f"{i}.anomaly_map"],
+                score=float(answer["score"]),
+                verdict=Verdict(answer["verdict"]),
+            )
+            for i, answer in enumerate(answers)
+        )
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise BundleError(f"these are not golden frames: {error}") from error
+    if not frames:
+        raise BundleError("a bundle needs at least one golden frame, this one has none")
+    return frames

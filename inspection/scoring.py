@@ -1,0 +1,167 @@
+"""From patch features to the image score: knowledge of both banks, head, fusion, fixed rules.
+
+Plain numpy in float64: the reference for the ONNX graphs and every kernel. Letters: P patches,
+D dimensions, K neighbours, Z length of the enhanced representation, U hidden units.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inspection.bank import MemoryBank
+from inspection.errors import InputError
+from inspection.retrieval import Neighbours, attend, nearest
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """The constants of the score; part of the bundle, the same for every category.
+
+    Attributes:
+        k: Neighbours asked of each bank, K >= 1.
+        temperature: τ of the attention, in squared units of feature distance, > 0.
+        top_fraction: Share of the patches whose mean is the image score, 0 < share <= 1.
+    """
+
+    k: int
+    temperature: float
+    top_fraction: float = 0.01
+
+    def __post_init__(self) -> None:
+        if self.k < 1 or not self.temperature > 0 or not 0 < self.top_fraction <= 1:
+            raise InputError(
+                "scoring needs k >= 1, temperature > 0 and 0 < top_fraction <= 1, got "
+                f"{self.k}, {self.temperature}, {self.top_fraction}"
+            )
+
+    def top_patches(self, patches: int) -> int:
+        """How many of a frame's patches the image score averages; at least one."""
+        return max(1, round(self.top_fraction * patches))
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A one-hidden-layer perceptron on the enhanced representation.
+
+    Attributes:
+        hidden_weight: (Z, U) float32, Z = 3·D + 2·K + 1.
+        hidden_bias: (U,) float32.
+        output_weight: (U,) float32.
+        output_bias: Logit of a patch whose hidden units are all silent.
+    """
+
+    hidden_weight: NDArray[np.float32]
+    hidden_bias: NDArray[np.float32]
+    output_weight: NDArray[np.float32]
+    output_bias: float
+
+
+def enhance(
+    patches: NDArray[np.floating],
+    normal: Neighbours,
+    normal_memory: NDArray[np.floating],
+    abnormal: Neighbours,
+    abnormal_memory: NDArray[np.floating],
+) -> NDArray[np.float64]:
+    """Put beside each patch what both banks know of it: z = [q ; q−r_n ; q−r_a ; d_n ; d_a ; ρ].
+
+    Local density ρ = d_n1 / (mean of d_n + 1e-6) is near 1 where the normal bank is evenly filled
+    and falls towards 0 where the patch meets one row in an otherwise empty place.
+
+    Args:
+        patches: (P, D).
+        normal: (P, K) neighbours in the normal bank.
+        normal_memory: (P, D), r_n of `attend` over them.
+        abnormal: (P, K) neighbours in the abnormal bank.
+        abnormal_memory: (P, D), r_a.
+
+    Returns:
+        (P, Z) float64, Z = 3·D + 2·K + 1.
+
+    Source: DMAD, Hu et al., arXiv 2403.12362, sec. III-C, with K neighbours instead of one.
+    """
+    density = normal.distances[:, :1] / (normal.distances.mean(axis=1, keepdims=True) + 1e-6)
+    return np.concatenate(
+        [
+            patches,
+            patches - normal_memory,
+            patches - abnormal_memory,
+            normal.distances,
+            abnormal.distances,
+            density,
+        ],
+        axis=1,
+    )
+
+
+def suspicion(enhanced: NDArray[np.floating], head: Head) -> NDArray[np.float64]:
+    """Run the head: (P, Z) → (P,) logits, positive where a patch looks like a known defect."""
+    hidden = np.maximum(enhanced @ head.hidden_weight.astype(np.float64) + head.hidden_bias, 0.0)
+    return np.asarray(hidden @ head.output_weight.astype(np.float64) + head.output_bias)
+
+
+def fuse(
+    normal_distance: NDArray[np.floating], logits: NDArray[np.floating], weight: float
+) -> NDArray[np.float64]:
+    """Let the abnormal side raise, and never lower, what the normal bank says.
+
+    s = d_n1 · (1 + w · max(0, logit)): with w = 0 it is the normal bank alone, and a patch that the
+    head calls normal keeps its distance whatever w is.
+
+    Args:
+        normal_distance: (P,) distance to the nearest normal row.
+        logits: (P,) of `suspicion`.
+        weight: w >= 0.
+    """
+    return np.asarray(normal_distance * (1.0 + weight * np.maximum(logits, 0.0)))
+
+
+def patch_scores(
+    patches: NDArray[np.floating],
+    normal: MemoryBank,
+    abnormal: MemoryBank,
+    head: Head,
+    scoring: Scoring,
+    *,
+    category: str | None,
+    weight: float,
+) -> NDArray[np.float64]:
+    """Score every patch of a frame against both banks: (P, D) → (P,), in units of feature distance.
+
+    Args:
+        patches: (P, D).
+        normal: Patches of good parts.
+        abnormal: Patches of defects, real or pseudo; not searched when `weight` is 0.
+        head: Judges the enhanced representation.
+        scoring: The constants.
+        category: Whose rows to search; None searches all.
+        weight: How much the abnormal side may raise; 0 leaves it out.
+    """
+    rows = normal.rows_of(category)
+    features = normal.features[rows]
+    near = nearest(patches, features, normal.valid[rows], scoring.k)
+    distance = near.distances[:, 0]
+    if weight == 0:
+        return distance
+    rows = abnormal.rows_of(category)
+    defects = abnormal.features[rows]
+    near_defects = nearest(patches, defects, abnormal.valid[rows], scoring.k)
+    enhanced = enhance(
+        np.asarray(patches, np.float64),
+        near,
+        attend(near, features, scoring.temperature),
+        near_defects,
+        attend(near_defects, defects, scoring.temperature),
+    )
+    return fuse(distance, suspicion(enhanced, head), weight)
+
+
+def image_score(scores: NDArray[np.floating], scoring: Scoring) -> float:
+    """Average the highest patch scores, `scoring.top_patches` of them; NaN if any patch is NaN."""
+    flat = np.asarray(scores, np.float64).ravel()
+    if np.isnan(flat).any():
+        return float("nan")
+    return float(np.sort(flat)[-scoring.top_patches(flat.size) :].mean())
