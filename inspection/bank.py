@@ -51,6 +51,10 @@ class MemoryBank:
     hits: NDArray[np.int64]
 
     def __post_init__(self) -> None:
+        if not all(isinstance(name, str) for name in (*self.categories, *self.sources)):
+            raise InputError("categories and sources of a bank must be texts")
+        if len(set(self.categories)) < len(self.categories):
+            raise InputError(f"categories of a bank must differ, got {self.categories}")
         n = len(self.features)
         if self.features.ndim != 2 or self.features.dtype != np.float32:
             raise InputError(
@@ -133,8 +137,9 @@ def empty_bank(categories: tuple[str, ...], rows_each: int, dimensions: int) -> 
 
 def bank_to_bytes(bank: MemoryBank) -> bytes:
     """Write a bank as safetensors; equal banks give equal bytes."""
+    # safetensors 0.8 writes an array that is not C-contiguous in the wrong order, and says nothing.
     arrays = {
-        field.name: getattr(bank, field.name)
+        field.name: np.ascontiguousarray(getattr(bank, field.name))
         for field in fields(bank)
         if field.name not in ("categories", "sources")
     }
@@ -152,7 +157,7 @@ def bank_from_bytes(data: bytes) -> MemoryBank:
         arrays = safetensors.numpy.load(data)
         names = json.loads(safetensors_metadata(data)["names"])
         return MemoryBank(tuple(names["categories"]), tuple(names["sources"]), **arrays)
-    except (SafetensorError, InputError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise BundleError(f"this is not a memory bank: {error}") from error
 
 

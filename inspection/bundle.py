@@ -63,16 +63,16 @@ class PreprocessingEntry(_Part):
 
 
 class ScoringEntry(_Part):
-    """See `inspection.scoring.Scoring`."""
+    """What every product shares of `inspection.scoring.Scoring`."""
 
     k: int
-    temperature: float
     top_fraction: float
 
 
 class RouteEntry(_Part):
     """How one product is judged: the manifest's form of `Route`."""
 
+    temperature: float
     abnormal_weight: float = Field(ge=0, allow_inf_nan=False)
     good_scores: list[float]
     review: float
@@ -99,12 +99,14 @@ class Route:
 
     Attributes:
         category: Whose bank rows are searched; None searches all.
+        scoring: The constants; the temperature is the product's own.
         abnormal_weight: How much the abnormal side may raise a patch; 0 leaves it out.
         calibration: Scores of good parts outside the bank.
         thresholds: In standardised units.
     """
 
     category: str | None
+    scoring: Scoring
     abnormal_weight: float
     calibration: Calibration
     thresholds: Thresholds
@@ -138,11 +140,6 @@ class Bundle:
         """How frames are prepared."""
         return Preprocessing(**self.manifest.preprocessing.model_dump())
 
-    @property
-    def scoring(self) -> Scoring:
-        """The constants of the score."""
-        return Scoring(**self.manifest.scoring.model_dump())
-
     def file(self, name: str) -> bytes:
         """Read a file by its name in the manifest and check it: the bytes given are those checked.
 
@@ -164,6 +161,7 @@ class Bundle:
             "normal_valid": self.normal.valid[rows],
             "abnormal_rows": self.abnormal.features[defects],
             "abnormal_valid": self.abnormal.valid[defects],
+            "temperature": np.array(route.scoring.temperature, np.float32),
             "abnormal_weight": np.array(route.abnormal_weight, np.float32),
         }
 
@@ -192,7 +190,7 @@ def read_bundle(read: Read) -> Bundle:
     Raises:
         BundleError: A file is missing or damaged, the format is unknown, or parts contradict.
     """
-    data = _bytes_of(MANIFEST, read)
+    data = _bytes_of(MANIFEST, MANIFEST, read)
     manifest = parse_manifest(data)
     for name in REQUIRED:
         if name not in manifest.files:
@@ -222,7 +220,7 @@ def parse_manifest(data: bytes) -> Manifest:
         raise BundleError(f"the manifest has {len(data)} bytes, more than {MAX_MANIFEST_BYTES}")
     try:
         document = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"{MANIFEST} is not JSON: {error}") from error
     found = document.get("format") if isinstance(document, dict) else None
     if found != FORMAT:
@@ -244,12 +242,11 @@ def read_file(manifest: Manifest, name: str, read: Read) -> bytes:
     entry = manifest.files.get(name)
     if entry is None:
         raise BundleError(f"the manifest lists no file {name!r}")
-    data = _bytes_of(entry.path, read)
+    data = _bytes_of(name, entry.path, read)
     if len(data) != entry.size_bytes or digest(data) != entry.sha256:
         raise BundleError(
-            f"{name} is damaged: expected {entry.size_bytes} bytes with SHA-256 "
-            f"{entry.sha256[:12]}…, got {len(data)} with {digest(data)[:12]}…; "
-            "copy the bundle again"
+            f"{name} is damaged: expected {entry.size_bytes} bytes, SHA-256 {entry.sha256[:12]}…, "
+            f"got {len(data)}, {digest(data)[:12]}…; copy the bundle again"
         )
     return data
 
@@ -257,9 +254,7 @@ def read_file(manifest: Manifest, name: str, read: Read) -> bytes:
 def pack(files: Mapping[str, bytes], **document: Any) -> dict[str, bytes]:
     """Lay out a new bundle: path below its folder → bytes. The inverse of `read_bundle`.
 
-    Args:
-        files: Name → bytes, `REQUIRED` among them.
-        document: Every other field of `Manifest`, but `format`.
+    Takes `files` by name, `REQUIRED` among them, and every other field of `Manifest` but `format`.
     """
     entries = {
         name: FileEntry(sha256=digest(data), size_bytes=len(data)) for name, data in files.items()
@@ -275,14 +270,15 @@ def manifest_bytes(manifest: Manifest) -> bytes:
 
 
 def head_to_bytes(head: Head) -> bytes:
-    """Write head weights as safetensors."""
+    """Write head weights as safetensors, which scrambles an array that is not C-contiguous."""
     arrays = {
         "hidden_weight": head.hidden_weight,
         "hidden_bias": head.hidden_bias,
         "output_weight": head.output_weight,
         "output_bias": np.array([head.output_bias], np.float32),
     }
-    return bytes(safetensors.numpy.save(arrays))
+    dense = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    return bytes(safetensors.numpy.save(dense))
 
 
 def head_from_bytes(data: bytes) -> Head:
@@ -293,8 +289,7 @@ def head_from_bytes(data: bytes) -> Head:
     """
     try:
         arrays = safetensors.numpy.load(data)
-        bias = float(arrays.pop("output_bias")[0])
-        return Head(output_bias=bias, **arrays)
+        return Head(output_bias=float(arrays.pop("output_bias")[0]), **arrays)
     except (SafetensorError, KeyError, IndexError, TypeError, ValueError) as error:
         raise BundleError(f"these are not head weights: {error}") from error
 
@@ -304,11 +299,11 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _bytes_of(path: str, read: Read) -> bytes:
+def _bytes_of(name: str, path: str, read: Read) -> bytes:
     try:
         return read(path)
     except OSError as error:
-        raise BundleError(f"cannot read {path} of the bundle: {error.strerror or error}") from error
+        raise BundleError(f"cannot read {name} at {path}: {error.strerror or error}") from error
 
 
 def _routes(manifest: Manifest) -> dict[str, Route]:
@@ -316,6 +311,7 @@ def _routes(manifest: Manifest) -> dict[str, Route]:
         return {
             product: Route(
                 category=None if product == ANY_PRODUCT else product,
+                scoring=Scoring(temperature=entry.temperature, **manifest.scoring.model_dump()),
                 abnormal_weight=entry.abnormal_weight,
                 calibration=Calibration(tuple(entry.good_scores)),
                 thresholds=Thresholds(entry.review, entry.reject),
@@ -329,23 +325,25 @@ def _routes(manifest: Manifest) -> dict[str, Route]:
 def _check_whole(bundle: Bundle) -> None:
     """Refuse a bundle whose parts are each well-formed but do not fit together."""
     normal, abnormal, head = bundle.normal, bundle.abnormal, bundle.head
-    expected = 3 * normal.dimensions + 2 * bundle.scoring.k + 1
+    try:
+        k, _ = bundle.manifest.scoring.k, bundle.preprocessing
+    except InputError as error:
+        raise BundleError(f"{MANIFEST}: {error}") from error
+    expected = 3 * normal.dimensions + 2 * k + 1
     if abnormal.dimensions != normal.dimensions or head.hidden_weight.shape[0] != expected:
         raise BundleError(
-            f"parts do not fit: normal bank D = {normal.dimensions}, abnormal bank "
-            f"D = {abnormal.dimensions}, head takes {head.hidden_weight.shape[0]} inputs, "
-            f"expected {expected}"
+            f"parts do not fit: banks of D = {normal.dimensions} and {abnormal.dimensions}, "
+            f"a head of {head.hidden_weight.shape[0]} inputs, expected {expected}"
         )
-    if set(bundle.routes) != {*normal.categories, ANY_PRODUCT}:
+    products = set(bundle.routes) - {ANY_PRODUCT}
+    known = [set(normal.categories), set(abnormal.categories)]
+    if ANY_PRODUCT not in bundle.routes or known != [products, products]:
         raise BundleError(
-            f"routes {sorted(bundle.routes)} do not match the bank's categories "
-            f"{sorted(normal.categories)} and {ANY_PRODUCT!r}"
+            f"routes {sorted(bundle.routes)} must be {ANY_PRODUCT!r} and the categories of both "
+            f"banks, {sorted(normal.categories)} and {sorted(abnormal.categories)}"
         )
     for product, route in bundle.routes.items():
         for bank, needed in ((normal, True), (abnormal, route.abnormal_weight > 0)):
             valid = int(bank.valid[bank.rows_of(route.category)].sum())
-            if needed and valid < bundle.scoring.k:
-                raise BundleError(
-                    f"product {product!r} has {valid} valid rows, but each patch asks for "
-                    f"{bundle.scoring.k} neighbours"
-                )
+            if needed and valid < k:
+                raise BundleError(f"product {product!r} has {valid} valid rows, but k = {k}")

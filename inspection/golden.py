@@ -1,12 +1,13 @@
-"""Golden frames: images whose answer is known, so that every runtime can prove it is the same model.
+"""Golden frames: images whose answer is known, so that every runtime can prove itself on them.
 
-They travel in the bundle. The trainer refuses to write a bundle whose runtimes disagree on them, and
-the station asks again on its own machine.
+They travel in the bundle. The trainer refuses to write a bundle whose runtimes disagree on them,
+and the station asks again on its own machine.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from inspection.bank import safetensors_metadata
-from inspection.errors import BundleError
+from inspection.errors import BundleError, InputError
 from inspection.verdicts import Verdict
 
 RELATIVE_TOLERANCE = 1e-4
@@ -42,6 +43,17 @@ class GoldenFrame:
     anomaly_map: NDArray[np.float32]
     score: float
     verdict: Verdict
+
+    def __post_init__(self) -> None:
+        for name, array, channels, dtype in (
+            ("frame", self.frame, (3,), np.uint8),
+            ("prepared", self.prepared, (3,), np.uint8),
+            ("anomaly_map", self.anomaly_map, (), np.float32),
+        ):
+            if array.ndim != 2 + len(channels) or array.shape[2:] != channels or not array.size:
+                raise InputError(f"a golden {name} has the wrong shape, {array.shape}")
+            if array.dtype != dtype:
+                raise InputError(f"a golden {name} must be {np.dtype(dtype)}, got {array.dtype}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +83,14 @@ class Agreement:
 def agreement(
     golden: GoldenFrame, anomaly_map: NDArray[np.floating], score: float, verdict: Verdict
 ) -> Agreement:
-    """Compare a runtime's answer with the golden one."""
-    highest = max(float(np.abs(golden.anomaly_map).max()), 1e-12)
+    """Compare a runtime's answer with the golden one; maps of other shapes are infinitely apart."""
+    map_error = math.inf
+    if anomaly_map.shape == golden.anomaly_map.shape:
+        highest = max(float(np.abs(golden.anomaly_map).max()), 1e-12)
+        map_error = float(np.abs(anomaly_map - golden.anomaly_map).max()) / highest
     return Agreement(
         score_error=abs(score - golden.score) / max(abs(golden.score), 1e-12),
-        map_error=float(np.abs(anomaly_map - golden.anomaly_map).max()) / highest,
+        map_error=map_error,
         same_verdict=verdict is golden.verdict,
     )
 
@@ -114,7 +129,7 @@ def golden_from_bytes(data: bytes) -> tuple[GoldenFrame, ...]:
             )
             for i, answer in enumerate(answers)
         )
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise BundleError(f"these are not golden frames: {error}") from error
     if not frames:
         raise BundleError("a bundle needs at least one golden frame, this one has none")

@@ -229,7 +229,7 @@ class PixelCurves:
         Raises:
             InputError: As for `auroc`, or max_fpr is out of range.
 
-        Source: Bergmann et al., The MVTec Anomaly Detection Dataset, IJCV 2021, sec. 5.1.
+        Source: Bergmann et al., The MVTec Anomaly Detection Dataset, IJCV 2021.
         """
         if not 0.0 < max_fpr <= 1.0:
             raise InputError(f"max_fpr must be in (0, 1], got {max_fpr:g}; 0.3 is customary")
@@ -238,7 +238,7 @@ class PixelCurves:
         # The last overlap is the number of regions, but for rounding; divided by itself it is 1.
         fpr = np.concatenate(([0.0], rejected / rejected[-1]))
         pro = np.concatenate(([0.0], overlap / overlap[-1]))
-        return _area_up_to(max_fpr, fpr, pro) / max_fpr
+        return min(1.0, _area_up_to(max_fpr, fpr, pro) / max_fpr)  # rounding may pass 1 by an ulp
 
     def _quantise(self, anomaly_map: Scores) -> NDArray[np.intp]:
         """(H, W) float -> (H, W) bin of each pixel, 0..bins-1, in the order of the scores."""
@@ -253,7 +253,7 @@ class PixelCurves:
                 f"expected scores in [{self._low:g}, {self._high:g}], got {lowest:g}..{highest:g}; "
                 "build PixelCurves with a range that holds every map"
             )
-        # In float64: float32 would blur the bins of a narrow range far from zero.
+        # In float64: bin 65535 overflows float16, and float32 moves its edges by 1/256 bin.
         position = anomaly_map.astype(np.float64)
         position -= self._low
         position *= self._bins / (self._high - self._low)

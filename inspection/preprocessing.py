@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from inspection.errors import ImageError, InputError
 
-# OpenCV rounds after fixed-point sums, and a frame that shrinks along one axis and grows along the
-# other is rounded twice: measured over 400 random shapes, no pixel is more than one level off.
-TOLERANCE_LEVELS = 1
+# OpenCV may round a pass the other way, one level off, and a frame that shrinks along one axis and
+# grows along the other takes two passes: 5 % of 26,816 such shapes had a pixel two levels off.
+TOLERANCE_LEVELS = 2
 
 MIN_SIDE_PX = 8
 

@@ -92,9 +92,10 @@ def attend(
     """
     if not temperature > 0:
         raise InputError(f"temperature must be positive, got {temperature}")
-    logits = -np.square(neighbours.distances) / temperature
-    # The nearest row's logit is the largest: taking it off keeps every exponent at or below zero.
-    weights = np.exp(logits - logits[:, :1])
+    squared = np.square(neighbours.distances)
+    # The nearest row's logit is the largest: taking it off keeps every exponent at or below zero,
+    # and taking it off before the division leaves it 0 however small the temperature is.
+    weights = np.exp((squared[:, :1] - squared) / temperature)
     weights /= weights.sum(axis=1, keepdims=True)
     return np.asarray(
         np.einsum("pk,pkd->pd", weights, np.asarray(features, np.float64)[neighbours.rows])

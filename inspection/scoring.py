@@ -18,7 +18,7 @@ from inspection.retrieval import Neighbours, attend, nearest
 
 @dataclass(frozen=True, slots=True)
 class Scoring:
-    """The constants of the score; part of the bundle, the same for every category.
+    """The constants of the score; part of the bundle.
 
     Attributes:
         k: Neighbours asked of each bank, K >= 1.
@@ -57,6 +57,17 @@ class Head:
     hidden_bias: NDArray[np.float32]
     output_weight: NDArray[np.float32]
     output_bias: float
+
+    def __post_init__(self) -> None:
+        arrays = (self.hidden_weight, self.hidden_bias, self.output_weight)
+        units = self.hidden_weight.shape[-1:]
+        if [a.ndim for a in arrays] != [2, 1, 1] or any(a.shape[-1:] != units for a in arrays):
+            raise InputError(
+                "head weights must be (Z, U), (U,) and (U,), got "
+                f"{', '.join(str(a.shape) for a in arrays)}"
+            )
+        if not all(np.isfinite(a).all() for a in (*arrays, self.output_bias)):
+            raise InputError("head weights must be finite; one is NaN or infinite")
 
 
 def enhance(
@@ -104,19 +115,24 @@ def suspicion(enhanced: NDArray[np.floating], head: Head) -> NDArray[np.float64]
 
 
 def fuse(
-    normal_distance: NDArray[np.floating], logits: NDArray[np.floating], weight: float
+    normal_evidence: NDArray[np.floating], logits: NDArray[np.floating], weight: float
 ) -> NDArray[np.float64]:
     """Let the abnormal side raise, and never lower, what the normal bank says.
 
-    s = d_n1 · (1 + w · max(0, logit)): with w = 0 it is the normal bank alone, and a patch that the
-    head calls normal keeps its distance whatever w is.
+    s = e · (1 + w · max(0, logit)): with w = 0 it is the normal bank alone, and a patch that the head
+    calls normal keeps its evidence whatever w is.
 
     Args:
-        normal_distance: (P,) distance to the nearest normal row.
+        normal_evidence: (P,) e = ‖q − r_n(q)‖.
         logits: (P,) of `suspicion`.
         weight: w >= 0.
+
+    Raises:
+        InputError: The weight is negative or not a number.
     """
-    return np.asarray(normal_distance * (1.0 + weight * np.maximum(logits, 0.0)))
+    if not weight >= 0:
+        raise InputError(f"the abnormal side may only raise: its weight must be >= 0, got {weight}")
+    return np.asarray(normal_evidence * (1.0 + weight * np.maximum(logits, 0.0)))
 
 
 def patch_scores(
@@ -131,6 +147,11 @@ def patch_scores(
 ) -> NDArray[np.float64]:
     """Score every patch of a frame against both banks: (P, D) → (P,), in units of feature distance.
 
+    What the normal bank says of a patch is how badly attention over its neighbours rebuilds it,
+    e = ‖q − r_n(q)‖. A patch between several good ones is rebuilt better than any one of them is
+    near, so a sparse bank is forgiven: mean image AUROC over our six categories 93.6 %, against
+    91.3 % with the distance to the nearest row.
+
     Args:
         patches: (P, D).
         normal: Patches of good parts.
@@ -143,20 +164,22 @@ def patch_scores(
     rows = normal.rows_of(category)
     features = normal.features[rows]
     near = nearest(patches, features, normal.valid[rows], scoring.k)
-    distance = near.distances[:, 0]
+    queries = np.asarray(patches, np.float64)
+    memory = attend(near, features, scoring.temperature)
+    evidence = np.linalg.norm(queries - memory, axis=1)
     if weight == 0:
-        return distance
+        return np.asarray(evidence)
     rows = abnormal.rows_of(category)
     defects = abnormal.features[rows]
     near_defects = nearest(patches, defects, abnormal.valid[rows], scoring.k)
     enhanced = enhance(
-        np.asarray(patches, np.float64),
+        queries,
         near,
-        attend(near, features, scoring.temperature),
+        memory,
         near_defects,
         attend(near_defects, defects, scoring.temperature),
     )
-    return fuse(distance, suspicion(enhanced, head), weight)
+    return fuse(evidence, suspicion(enhanced, head), weight)
 
 
 def image_score(scores: NDArray[np.floating], scoring: Scoring) -> float:

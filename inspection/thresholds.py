@@ -100,7 +100,7 @@ class Calibration:
             raise InputError(f"a false-reject rate must lie between 0 and 1, got {max_frr}")
         n = len(self.good_scores)
         rank = math.ceil((n + 1) * (1 - max_frr) - 1e-9)
-        return self.good_scores[min(rank, n) - 1]
+        return self.good_scores[min(max(rank, 1), n) - 1]
 
     def thresholds(self, review_frr: float, reject_frr: float) -> Thresholds:
         """Set both thresholds, in standardised units.
@@ -123,12 +123,12 @@ class Calibration:
         n = len(self.good_scores)
         said = [f"{n} good parts, each scored by a bank built without it"]
         for name, rate in (("review", review_frr), ("reject", reject_frr)):
-            needed = math.ceil(1 / rate - 1e-9) - 1
+            needed, share = math.ceil(1 / rate - 1e-9) - 1, f"{100 * rate:.3g}%"
             if n >= needed:
-                said.append(f"{name}: {rate:.2%} of them expected above")
+                said.append(f"{name}: {share} of them expected above")
             else:
                 said.append(
-                    f"{name}: the highest of them, because {rate:.2%} needs {needed} good parts"
+                    f"{name}: the highest of them, because {share} needs {needed} good parts"
                 )
         return "; ".join(said)
 

@@ -1,0 +1,88 @@
+"""New thresholds for a bundle, from the scores of good parts that it carries. No image is needed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from inspection.bundle import MANIFEST, Bundle, RouteEntry, manifest_bytes, read_bundle
+from inspection.errors import BundleError
+
+
+def open_bundle(folder: Path) -> Bundle:
+    """Read and verify a bundle.
+
+    Raises:
+        BundleError: No bundle is there, or it is damaged.
+    """
+    return read_bundle(lambda path: (folder / path).read_bytes())
+
+
+def with_thresholds(bundle: Bundle, review_frr: float, reject_frr: float) -> bytes:
+    """Write the manifest of a child that differs from its parent in nothing but thresholds.
+
+    Args:
+        bundle: The parent.
+        review_frr: Share of good parts that may be sent to a person, in (0, 1).
+        reject_frr: Share of good parts that may be ejected, at most `review_frr`.
+
+    Raises:
+        InputError: A rate is out of range.
+    """
+    routes: dict[str, RouteEntry] = {}
+    for product, route in bundle.routes.items():
+        thresholds = route.calibration.thresholds(review_frr, reject_frr)
+        routes[product] = bundle.manifest.routes[product].model_copy(
+            update={
+                "review": thresholds.review,
+                "reject": thresholds.reject,
+                "statement": route.calibration.statement(review_frr, reject_frr),
+            }
+        )
+    return manifest_bytes(
+        bundle.manifest.model_copy(update={"routes": routes, "parent": bundle.id})
+    )
+
+
+def write_child(parent: Path, bundle: Bundle, manifest: bytes, target: Path) -> Bundle:
+    """Write a bundle that shares every file of its parent, whole or not at all.
+
+    Files are hard links where the disk allows it: a bundle never changes, so sharing is safe.
+
+    Raises:
+        BundleError: The target exists already.
+    """
+    if target.exists():
+        raise BundleError(f"{target} exists already; choose another place or remove it")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as scratch:
+        fresh = Path(scratch) / "bundle"
+        (fresh / "files").mkdir(parents=True)
+        for entry in bundle.manifest.files.values():
+            _share(parent / entry.path, fresh / entry.path)
+        with (fresh / MANIFEST).open("wb") as file:
+            file.write(manifest)
+            file.flush()
+            os.fsync(file.fileno())
+        child = open_bundle(fresh)
+        fresh.rename(target)
+    return child
+
+
+def summary(bundle: Bundle) -> Mapping[str, Mapping[str, float | str]]:
+    """State each product's thresholds, standardised, and what they rest on."""
+    return {
+        product: {"review": entry.review, "reject": entry.reject, "statement": entry.statement}
+        for product, entry in bundle.manifest.routes.items()
+    }
+
+
+def _share(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        # Another disk, or a file system without links.
+        shutil.copyfile(source, target)

@@ -1,0 +1,1 @@
+"""The station: a camera's frame becomes a recorded verdict. Nothing here trains or compiles."""

@@ -1,0 +1,139 @@
+"""Proves on golden frames that this machine is the same model as the one that was trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from edge.decode import prepare_frame
+from edge.scorer import OnnxScorer
+from inspection.bundle import GOLDEN, Bundle
+from inspection.errors import BundleError, ParityError
+from inspection.golden import Agreement, GoldenFrame, agreement, golden_from_bytes
+from inspection.preprocessing import TOLERANCE_LEVELS
+from inspection.scoring import image_score, patch_scores
+from inspection.verdicts import judge
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenResult:
+    """How this machine answered one golden frame.
+
+    Attributes:
+        number: In the bundle, from 0.
+        golden: The frame.
+        levels: Largest difference after preprocessing, in grey levels.
+        runtime: ONNX Runtime against the stored answer.
+        oracle: Plain numpy, on the features that ONNX Runtime found, against the stored answer;
+            None where it was not asked.
+    """
+
+    number: int
+    golden: GoldenFrame
+    levels: int
+    runtime: Agreement
+    oracle: Agreement | None
+
+    @property
+    def holds(self) -> bool:
+        """Whether everything agrees within its tolerance."""
+        oracle_holds = self.oracle is None or self.oracle.holds
+        return self.levels <= TOLERANCE_LEVELS and self.runtime.holds and oracle_holds
+
+
+def check_all(bundle: Bundle, scorer: OnnxScorer) -> list[GoldenResult]:
+    """Ask every golden frame of ONNX Runtime and of the oracle.
+
+    Raises:
+        BundleError: The golden frames do not fit the bundle.
+        NoScoreError: The model gave no answer at all.
+    """
+    return [
+        _ask(bundle, scorer, number, golden, with_oracle=True)
+        for number, golden in enumerate(golden_frames(bundle))
+    ]
+
+
+def warm_up(bundle: Bundle, scorer: OnnxScorer) -> None:
+    """Ask one golden frame of every product, without the oracle: it is slow, and `check` asks it.
+
+    Raises:
+        ParityError: An answer is not the stored one, so no verdict of this machine can be trusted.
+    """
+    firsts: dict[str | None, tuple[int, GoldenFrame]] = {}
+    for number, golden in enumerate(golden_frames(bundle)):
+        firsts.setdefault(golden.product, (number, golden))
+    require(
+        _ask(bundle, scorer, number, golden, with_oracle=False)
+        for number, golden in firsts.values()
+    )
+
+
+def require(results: Iterable[GoldenResult]) -> None:
+    """Go on only if every golden frame holds.
+
+    Raises:
+        ParityError: One does not.
+    """
+    for result in results:
+        if not result.holds:
+            raise ParityError(
+                f"golden frame {result.number} of product {result.golden.product!r} has another "
+                f"answer here: preprocessing {result.levels} levels off, score "
+                f"{result.runtime.score_error:.1e}, map {result.runtime.map_error:.1e}, verdict "
+                f"{'the same' if result.runtime.same_verdict else 'another'}; "
+                "run `dualbank-edge check`"
+            )
+
+
+def golden_frames(bundle: Bundle) -> tuple[GoldenFrame, ...]:
+    """Read the golden frames and check that their shapes are the bundle's.
+
+    Raises:
+        BundleError: They are damaged, or of another size.
+    """
+    size, grid = bundle.preprocessing.size_px, bundle.preprocessing.grid
+    frames = golden_from_bytes(bundle.file(GOLDEN))
+    for number, golden in enumerate(frames):
+        if golden.prepared.shape != (size, size, 3) or golden.anomaly_map.shape != grid:
+            raise BundleError(
+                f"golden frame {number} is {golden.prepared.shape} with a map of "
+                f"{golden.anomaly_map.shape}, expected {(size, size, 3)} and {grid}"
+            )
+    return frames
+
+
+def _ask(
+    bundle: Bundle, scorer: OnnxScorer, number: int, golden: GoldenFrame, *, with_oracle: bool
+) -> GoldenResult:
+    prepared = prepare_frame(golden.frame, bundle.preprocessing)
+    apart = np.abs(prepared.astype(np.int16) - golden.prepared.astype(np.int16))
+    # On the stored pixels, so that the two questions, resize and model, are asked apart.
+    route = bundle.route(golden.product)
+    scored = scorer.score(golden.prepared, route)
+    verdict = judge(scored.score, route.calibration, route.thresholds).decision.verdict
+    return GoldenResult(
+        number=number,
+        golden=golden,
+        levels=int(apart.max()),
+        runtime=agreement(golden, scored.anomaly_map, scored.score, verdict),
+        oracle=_ask_oracle(bundle, scorer, golden) if with_oracle else None,
+    )
+
+
+def _ask_oracle(bundle: Bundle, scorer: OnnxScorer, golden: GoldenFrame) -> Agreement:
+    route = bundle.route(golden.product)
+    scores = patch_scores(
+        scorer.patch_features(golden.prepared, route),
+        bundle.normal,
+        bundle.abnormal,
+        bundle.head,
+        route.scoring,
+        category=route.category,
+        weight=route.abnormal_weight,
+    )
+    score = image_score(scores, route.scoring)
+    verdict = judge(score, route.calibration, route.thresholds).decision.verdict
+    return agreement(golden, scores.reshape(bundle.preprocessing.grid), score, verdict)

@@ -1,0 +1,84 @@
+"""From the bytes of a frame to the network's input. How it is resized is `inspection`'s to say."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.outcome import NoScoreError
+from inspection.errors import ImageError
+from inspection.images import ImageInfo, probe
+from inspection.messages import MAX_SIDE_PX, Frame
+from inspection.preprocessing import Preprocessing, ResizePass, prepare, to_rgb8
+from inspection.verdicts import Reason
+
+
+def decode(frame: Frame, max_frame_bytes: int) -> NDArray[np.uint8]:
+    """Decode a frame to RGB.
+
+    Returns:
+        (H, W, 3) uint8; may be a view of the message.
+
+    Raises:
+        NoScoreError: The pixels are damaged, too many, or not what the header says.
+    """
+    try:
+        if frame.header.encoding == "raw":
+            return to_rgb8(_raw(frame))
+        _check_header(frame, probe(frame.pixels), max_frame_bytes)
+        return to_rgb8(_decoded(frame), channels="bgr")
+    except ImageError as error:
+        raise NoScoreError(Reason.BAD_IMAGE, str(error)) from error
+
+
+def prepare_frame(image: NDArray[np.uint8], spec: Preprocessing) -> NDArray[np.uint8]:
+    """Bring an (H, W, 3) RGB frame to the network's (S, S, 3) with OpenCV."""
+    return prepare(image, spec, _resize)
+
+
+def _raw(frame: Frame) -> NDArray[np.generic]:
+    # The wire is little-endian whatever this machine is.
+    dtype = np.dtype(frame.header.dtype).newbyteorder("<")
+    pixels: NDArray[np.generic] = np.frombuffer(frame.pixels, dtype).reshape(frame.header.shape)
+    return pixels
+
+
+def _decoded(frame: Frame) -> NDArray[np.uint8]:
+    try:
+        # UNCHANGED also leaves the EXIF rotation alone: the map must lie on the pixels as sent.
+        image = cv2.imdecode(np.frombuffer(frame.pixels, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise ImageError(
+            f"OpenCV cannot decode the {frame.header.encoding}: {error.err}"
+        ) from error
+    if image is None:
+        raise ImageError(f"OpenCV cannot decode the {frame.header.encoding}; it is damaged")
+    return np.asarray(image)
+
+
+def _check_header(frame: Frame, info: ImageInfo, max_frame_bytes: int) -> None:
+    """Compare what the message says with what the image says, before anything is allocated."""
+    header = frame.header
+    if info.format != header.encoding:
+        raise NoScoreError(
+            Reason.BAD_PAYLOAD, f"the header says {header.encoding}, the image is {info.format}"
+        )
+    if header.shape is not None and header.shape[:2] != [info.height_px, info.width_px]:
+        raise NoScoreError(
+            Reason.BAD_PAYLOAD,
+            f"the header says {header.shape[:2]} px, "
+            f"the {info.format} is {[info.height_px, info.width_px]}",
+        )
+    side_px = max(info.height_px, info.width_px)
+    if side_px > MAX_SIDE_PX or info.decoded_bytes > max_frame_bytes:
+        raise NoScoreError(
+            Reason.FRAME_TOO_LARGE,
+            f"the {info.format} announces {info.width_px} x {info.height_px} px, up to "
+            f"{info.decoded_bytes} bytes; {MAX_SIDE_PX} px and {max_frame_bytes} bytes are allowed",
+        )
+
+
+def _resize(image: NDArray[np.uint8], step: ResizePass) -> NDArray[np.uint8]:
+    filter_ = cv2.INTER_AREA if step.shrinks else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, (step.width_px, step.height_px), interpolation=filter_))

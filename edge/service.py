@@ -1,0 +1,75 @@
+"""The station as a process: opens everything, runs until it is told to stop, and gives account."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from edge.bundle_folder import open_bundle
+from edge.check import warm_up
+from edge.pipeline import Station
+from edge.scorer import OnnxScorer
+from edge.settings import SettingsError, StationSettings
+from edge.sockets import context
+
+log = logging.getLogger(__name__)
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def serve(settings: StationSettings, report: Callable[[dict[str, Any]], None]) -> None:
+    """Run a station until SIGTERM or SIGINT, or until it cannot go on.
+
+    Args:
+        settings: With a bundle.
+        report: Called once at the end with every counter, also when the end is a failure.
+
+    Raises:
+        SettingsError: No bundle is named.
+        BundleError: The bundle cannot be used.
+        ParityError: This machine does not give the golden frames' answers.
+        StationError: An address or folder cannot be used, or a frame has no recorded verdict.
+    """
+    if settings.bundle is None:
+        raise SettingsError("no bundle: give --bundle, EDGE_BUNDLE, or bundle in the TOML")
+    if settings.insecure:
+        log.warning("insecure: other machines may reach the station, in plain text")
+    bundle = open_bundle(settings.bundle)
+    scorer = OnnxScorer(bundle, settings.scorer_threads)
+    warm_up(bundle, scorer)
+    with context() as owner:
+        station = Station(settings, bundle, scorer, owner)
+        # Held to the very end: a second signal, while the backlog drains, must cost nothing.
+        with _on_stop_signals(station.request_stop):
+            with station.running():
+                log.info("station ready", extra=_whereabouts(station, settings, bundle.id))
+                station.wait()
+                log.info("station stopping")
+            report({**station.health.report(), "label_queue": station.labels.report()})
+    station.check()
+
+
+def _whereabouts(station: Station, settings: StationSettings, bundle_id: str) -> dict[str, Any]:
+    return {
+        "frames": station.frames_address,
+        "verdicts": station.verdicts_address,
+        "bundle": bundle_id[:12],
+        "state_dir": settings.state_dir,
+    }
+
+
+@contextmanager
+def _on_stop_signals(request_stop: Callable[[], None]) -> Iterator[None]:
+    def stop(_: int, __: FrameType | None) -> None:
+        request_stop()
+
+    before = {number: signal.signal(number, stop) for number in STOP_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

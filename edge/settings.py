@@ -1,0 +1,161 @@
+"""What an operator may set on a station: command line > environment > TOML > defaults.
+
+No threshold lives here: what changes a verdict travels in the bundle.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from inspection.errors import InputError
+
+ENV_PREFIX = "EDGE_"
+
+MIB = 1 << 20
+GIB = 1 << 30
+
+
+class SettingsError(InputError):
+    """Settings cannot be used: a command that meets this prints the line and exits 2."""
+
+
+class StationSettings(BaseSettings):
+    """One frozen object, read once at start; made by `read_settings`."""
+
+    # Unknown names in the environment are found by `read_settings`: pydantic-settings ignores them.
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix=ENV_PREFIX)
+
+    frames: str = Field("tcp://127.0.0.1:5555", description="address that cameras push to")
+    verdicts: str = Field("tcp://127.0.0.1:5556", description="address that verdicts come from")
+    bundle: Path | None = Field(None, description="folder of the model bundle")
+    state_dir: Path = Field(Path("station"), description="where ledger and label queue live")
+    backlog_frames: int = Field(64, ge=1, le=1 << 16, description="frames that may wait")
+    backlog_bytes: int = Field(512 * MIB, ge=1, description="bytes that waiting frames may take")
+    slots: int = Field(2, ge=1, le=64, description="prepared frames that wait for the scorer")
+    max_frame_bytes: int = Field(256 * MIB, ge=1, description="largest decoded frame")
+    max_message_bytes: int = Field(64 * MIB, ge=1, description="largest part of a message")
+    label_queue_bytes: int = Field(2 * GIB, ge=0, description="disk that the label queue may take")
+    publish_heatmaps: bool = Field(False, description="publish anomaly maps beside verdicts")
+    scorer_threads: int = Field(
+        0, ge=0, le=1024, description="threads of the scorer; 0 = all cores"
+    )
+    drain_s: float = Field(20.0, ge=0, allow_inf_nan=False, description="time to score at stop")
+    insecure: bool = Field(False, description="allow addresses that other machines reach")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take only what `read_settings` merged, so that it can say where a value is from."""
+        return (init_settings,)
+
+    @model_validator(mode="after")
+    def _addresses_are_private(self) -> StationSettings:
+        for key in ("frames", "verdicts"):
+            address = getattr(self, key)
+            if not address.startswith(("tcp://", "ipc://", "inproc://")):
+                raise ValueError(f"{key} must begin with tcp:// or ipc://, got {address!r}")
+            if not self.insecure and not is_private(address):
+                raise ValueError(
+                    f"{key} = {address!r} can be reached from other machines, and nothing on it is "
+                    "encrypted; bind to 127.0.0.1 or ipc://, or set insecure = true"
+                )
+        return self
+
+
+def read_settings(
+    config: Path | None = None,
+    command_line: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> StationSettings:
+    """Merge the layers and check every name and value.
+
+    Args:
+        config: TOML file, or None.
+        command_line: By field; only what was given.
+        environment: None means this process's.
+
+    Raises:
+        SettingsError: The file cannot be read, or a name or value is wrong; the text names the
+            key, the layer it came from, and the nearest known keys.
+    """
+    environment = os.environ if environment is None else environment
+    layers = {
+        str(config): {} if config is None else _from_toml(config),
+        "the environment": {
+            name[len(ENV_PREFIX) :].lower(): value
+            for name, value in environment.items()
+            if name.startswith(ENV_PREFIX)
+        },
+        "the command line": dict(command_line or {}),
+    }
+    merged: dict[str, Any] = {}
+    for layer, values in layers.items():
+        for key in values:
+            _check_known(key, layer)
+        merged.update(values)
+    try:
+        return StationSettings(**merged)
+    except ValidationError as error:
+        raise SettingsError(_first(error, layers)) from error
+
+
+def is_private(address: str) -> bool:
+    """Whether only this machine can reach a ZeroMQ address: ipc, inproc, or tcp on loopback."""
+    if not address.startswith("tcp://"):
+        return True
+    host = address[len("tcp://") :].rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _from_toml(config: Path) -> dict[str, Any]:
+    # pydantic-settings takes a missing file for an empty one; a typing error must not do that.
+    if not config.is_file():
+        raise SettingsError(f"there is no settings file {config}")
+    try:
+        return dict(TomlConfigSettingsSource(StationSettings, config).toml_data)
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{config} cannot be read as TOML: {error}") from error
+
+
+def _check_known(key: str, layer: str) -> None:
+    known = list(StationSettings.model_fields)
+    if key in known:
+        return
+    shown = f"{ENV_PREFIX}{key.upper()}" if layer == "the environment" else repr(key)
+    near = difflib.get_close_matches(key, known) or known
+    raise SettingsError(f"{shown} in {layer} is no setting; did you mean {' or '.join(near)}?")
+
+
+def _first(error: ValidationError, layers: Mapping[str, Mapping[str, Any]]) -> str:
+    """Say the first thing that is wrong in one line, with the layer that won."""
+    first = error.errors(include_url=False, include_context=False)[0]
+    text = first["msg"].removeprefix("Value error, ")
+    if not first["loc"]:
+        return text
+    key = str(first["loc"][0])
+    winner = [layer for layer, values in layers.items() if key in values][-1]
+    return f"{key} = {first['input']!r} in {winner}: {text}"

@@ -1,0 +1,1 @@
+"""The demonstration that `make demo` runs; not a part of the product."""

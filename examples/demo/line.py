@@ -1,0 +1,191 @@
+"""The line: station and cameras as processes of their own, and a subscriber in this one."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+
+from edge.watch import Heatmap, subscribe
+from inspection.errors import StationError
+from inspection.messages import VerdictMessage
+from trainer.dataset import Category
+
+CAMERAS = ("camera-0", "camera-1")
+"""Each plays every second test image of each product."""
+
+SILENCE_S = 20.0
+"""A station that says nothing for so long, while frames are under way, has a fault."""
+
+
+@dataclass(slots=True)
+class Heard:
+    """What the subscriber heard of one test image."""
+
+    verdict: VerdictMessage
+    anomaly_map: NDArray[np.float32] | None = None
+
+
+Trigger = tuple[str, str | None, int]
+"""Camera, product and sequence number: which test image it was, because each camera plays each
+product once, in order."""
+
+
+@dataclass(slots=True)
+class RunningStation:
+    """A station process and where it listens."""
+
+    process: subprocess.Popen[str]
+    frames: str
+    verdicts: str
+    said: list[str] = field(default_factory=list)
+
+    def account(self) -> dict[str, Any]:
+        """The counters that the station printed when it stopped.
+
+        Raises:
+            StationError: It ended with an error.
+        """
+        if self.process.returncode != 0:
+            raise StationError(f"the station ended with exit status {self.process.returncode}")
+        report: dict[str, Any] = json.loads(self.said[-1])
+        return report
+
+
+def tool(name: str, *words: object) -> None:
+    """Run one of our commands, its output passed on.
+
+    Raises:
+        StationError: It failed; it has said why.
+    """
+    done = subprocess.run([_command(name), *map(str, words)], check=False)
+    if done.returncode != 0:
+        raise StationError(f"{name} {words[0]} ended with exit status {done.returncode}")
+
+
+@contextmanager
+def start_station(bundle: Path, state: Path) -> Iterator[RunningStation]:
+    """Run `dualbank-edge run` until the block ends, then stop it as systemd would: SIGTERM.
+
+    Raises:
+        StationError: It does not get ready.
+    """
+    frames, verdicts = (f"tcp://127.0.0.1:{port}" for port in _free_ports(2))
+    words = ["run", "--bundle", bundle, "--state-dir", state, "--frames", frames]
+    words += ["--verdicts", verdicts, "--publish-heatmaps", "--json"]
+    process = subprocess.Popen(
+        [_command("dualbank-edge"), *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    station = RunningStation(process, frames, verdicts)
+    try:
+        _wait_until_ready(process)
+        yield station
+    finally:
+        process.terminate()
+        station.said = process.communicate(timeout=60)[0].splitlines()
+
+
+def play(
+    station: RunningStation, categories: Sequence[Category], rate_hz: float
+) -> dict[Trigger, Heard]:
+    """Send every test image from two cameras and hear every verdict."""
+    expected = sum(len(category.test) for category in categories)
+    heard: dict[Trigger, Heard] = {}
+    counted = threading.Semaphore(0)
+    listener = threading.Thread(
+        target=_listen, args=(station.verdicts, expected, heard, counted), daemon=True
+    )
+    listener.start()
+    cameras = [
+        threading.Thread(target=_camera, args=(station.frames, name, categories, rate_hz))
+        for name in CAMERAS
+    ]
+    for camera in cameras:
+        camera.start()
+    for _ in track(range(expected), "frames → verdicts", console=Console(stderr=True)):
+        if not counted.acquire(timeout=SILENCE_S):
+            break
+    for thread in (*cameras, listener):
+        thread.join(timeout=SILENCE_S)
+    return heard
+
+
+def _camera(frames: str, name: str, categories: Sequence[Category], rate_hz: float) -> None:
+    """Play one camera: every second test image of each product."""
+    for category in categories:
+        images = [sample.image for sample in category.test[CAMERAS.index(name) :: 2]]
+        words = ["camera", *images, "--to", frames, "--name", name]
+        words += ["--product", category.name, "--rate", rate_hz]
+        subprocess.run(
+            [_command("dualbank-edge"), *map(str, words)], check=True, stdout=subprocess.DEVNULL
+        )
+
+
+def _listen(
+    verdicts: str, expected: int, heard: dict[Trigger, Heard], counted: threading.Semaphore
+) -> None:
+    products: dict[str, str | None] = {}
+    maps = 0
+    for said in subscribe(verdicts, silence_s=SILENCE_S, heatmaps=True):
+        if isinstance(said, Heatmap):
+            header = said.header
+            heard[
+                header.camera, products[header.session], header.seq
+            ].anomaly_map = said.anomaly_map
+            maps += 1
+        else:
+            products[said.session] = said.product
+            heard[said.camera, said.product, said.seq] = Heard(said)
+            counted.release()
+        if len(heard) == expected and maps == expected:
+            return
+
+
+def trigger_of(category: Category, index: int) -> Trigger:
+    """Tell which trigger showed a category's test image."""
+    return CAMERAS[index % 2], category.name, index // 2
+
+
+def _wait_until_ready(process: subprocess.Popen[str]) -> None:
+    assert process.stderr is not None
+    for line in process.stderr:
+        sys.stderr.write(line)
+        if "station ready" in line:
+            threading.Thread(target=_pass_on, args=(process.stderr,), daemon=True).start()
+            return
+    raise StationError("the station ended before it was ready; it has said why")
+
+
+def _pass_on(lines: Iterator[str]) -> None:
+    for line in lines:
+        sys.stderr.write(line)
+
+
+def _command(name: str) -> str:
+    return str(Path(sys.executable).with_name(name))
+
+
+def _free_ports(count: int) -> list[int]:
+    held = [socket.socket() for _ in range(count)]
+    try:
+        for each in held:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in held]
+    finally:
+        for each in held:
+            each.close()

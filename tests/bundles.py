@@ -1,0 +1,207 @@
+"""A tiny real bundle, made without a trainer: 32 px, 16 patches, features are mean colours.
+
+The graph keeps the contract of `full.onnx`. With K = 1 the memory of a patch is its nearest row, so
+that a distance is all there is to compute, and its answers are the oracle's, to float32.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx.parser
+from numpy.typing import NDArray
+
+from inspection import bundle as bundles
+from inspection.bank import MemoryBank, bank_to_bytes, empty_bank
+from inspection.golden import GoldenFrame, golden_to_bytes
+from inspection.preprocessing import Preprocessing, prepare, resize_exactly
+from inspection.scoring import Head, Scoring, image_score, patch_scores
+from inspection.thresholds import Calibration, calibration_of
+from inspection.verdicts import Verdict, judge
+
+SIZE_PX = 32
+SPEC = Preprocessing(SIZE_PX)
+SCORING = Scoring(k=1, temperature=0.01, top_fraction=0.125)
+Z = 3 * 3 + 2 * SCORING.k + 1
+PRODUCTS = {"bolt": (105, 105, 105), "nut": (150, 60, 60)}
+"""Colour of a good part, RGB."""
+
+REVIEW_FRR, REJECT_FRR = 0.10, 0.02
+
+_GRAPH = """
+<ir_version: 8, opset_import: ["" : 17]>
+full (
+    uint8[B, 32, 32, 3] frames, float[N, 3] normal_rows, bool[N] normal_valid,
+    float[M, 3] abnormal_rows, bool[M] abnormal_valid,
+    float temperature, float abnormal_weight
+) => (float[B, 4, 4] anomaly_map, float[B] image_score, float[B, 16, 3] patch_features)
+<
+    float level = {255.0}, float far = {1e30},
+    int64[6] blocks = {-1, 4, 8, 4, 8, 3}, int64[3] patches = {-1, 16, 3},
+    int64[3] grid = {-1, 4, 4}, int64[1] top = {2},
+    int64[1] axis1 = {1}, int64[1] axis2 = {2}, int64[1] axis3 = {3}
+>
+{
+    pixels = Cast <to = 1> (frames)
+    light = Div (pixels, level)
+    blocked = Reshape (light, blocks)
+    colours = ReduceMean <axes = [2, 4], keepdims = 0> (blocked)
+    patch_features = Reshape (colours, patches)
+    apart = Unsqueeze (patch_features, axis2)
+    gaps = Sub (apart, normal_rows)
+    squares = Mul (gaps, gaps)
+    sums = ReduceSum <keepdims = 0> (squares, axis3)
+    distances = Sqrt (sums)
+    found = Where (normal_valid, distances, far)
+    nearest = ReduceMin <axes = [2], keepdims = 0> (found)
+    anomaly_map = Reshape (nearest, grid)
+    highest, where = TopK (nearest, top)
+    image_score = ReduceMean <axes = [1], keepdims = 0> (highest)
+}
+"""
+
+
+def graph_bytes(text: str = _GRAPH) -> bytes:
+    """Give `full.onnx` as bytes."""
+    model = onnx.parser.parse_model(text)
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
+def good_frame(product: str = "bolt", seed: int = 1, side_px: int = SIZE_PX) -> NDArray[np.uint8]:
+    """(side, side, 3) uint8 RGB of a good part: its colour, a little different in every patch."""
+    random = np.random.default_rng(seed)
+    tint = random.integers(-8, 9, (4, 4, 3))
+    of_patch = np.arange(side_px) * 4 // side_px
+    noise = random.integers(-2, 3, (side_px, side_px, 3))
+    frame = np.array(PRODUCTS[product]) + tint[of_patch][:, of_patch] + noise
+    return np.asarray(frame, np.uint8)
+
+
+def bad_frame(product: str = "bolt", seed: int = 1, side_px: int = SIZE_PX) -> NDArray[np.uint8]:
+    """A good part with a white quarter: FAIL by far."""
+    frame = good_frame(product, seed, side_px)
+    frame[: side_px // 2, : side_px // 2] = 255
+    return frame
+
+
+def doubtful_frame(product: str = "bolt") -> NDArray[np.uint8]:
+    """A frame whose score lies between the thresholds: REVIEW."""
+    known = calibration(product)
+    limits = known.thresholds(REVIEW_FRR, REJECT_FRR)
+    for seed in range(1000):
+        frame = good_frame(product, seed)
+        score = _raw_score(frame, product)
+        if judge(score, known, limits).decision.verdict is Verdict.REVIEW:
+            return frame
+    raise AssertionError("no good part among 1000 lies between the thresholds")
+
+
+def features(frame: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """(32, 32, 3) → (16, 3) float64: what the graph computes, in numpy."""
+    return (frame / 255.0).reshape(4, 8, 4, 8, 3).mean(axis=(1, 3)).reshape(16, 3)
+
+
+def banks() -> tuple[MemoryBank, MemoryBank]:
+    """Normal bank, 20 rows of 24 valid a product, and an abnormal one without evidence."""
+    rows_each, used = 24, 20
+    normal = empty_bank(tuple(PRODUCTS), rows_each, 3)
+    rows, valid = normal.features.copy(), normal.valid.copy()
+    for number, product in enumerate(PRODUCTS):
+        seen = np.concatenate([features(good_frame(product, 100 + i)) for i in range(4)])
+        rows[number * rows_each :][:used] = seen[:used]
+        valid[number * rows_each :][:used] = True
+    filled = MemoryBank(**{**_fields(normal), "features": rows, "valid": valid})
+    return filled, empty_bank(tuple(PRODUCTS), 4, 3)
+
+
+def calibration(product: str | None) -> Calibration:
+    """Scores of 60 good parts a product that the bank has not seen."""
+    shown = [product] if product else list(PRODUCTS)
+    return calibration_of(
+        [_raw_score(good_frame(each, 1000 + i), product) for each in shown for i in range(60)]
+    )
+
+
+def golden_frames() -> list[GoldenFrame]:
+    """A good and a bad frame of every product, larger than the network's input, with answers."""
+    frames = []
+    for product in (*PRODUCTS, None):
+        for make in (good_frame, bad_frame):
+            frame = make(product or "bolt", 7, 50)
+            prepared = prepare(frame, SPEC, resize_exactly)
+            scores = _scores(prepared, product)
+            score, known = image_score(scores, SCORING), calibration(product)
+            verdict = judge(score, known, known.thresholds(REVIEW_FRR, REJECT_FRR)).decision.verdict
+            anomaly_map = scores.reshape(SPEC.grid).astype(np.float32)
+            frames.append(GoldenFrame(product, frame, prepared, anomaly_map, score, verdict))
+    return frames
+
+
+def tiny_files(**changes: bytes) -> dict[str, bytes]:
+    """The files of the tiny bundle by name; `changes` name them without dots: full_onnx=…"""
+    normal, abnormal = banks()
+    head = Head(np.ones((Z, 2), np.float32), np.zeros(2, np.float32), np.ones(2, np.float32), 0.0)
+    files = {
+        bundles.TRUNK: b"no station reads the trunk alone",
+        bundles.HEAD_GRAPH: b"nor the head",
+        bundles.FULL: graph_bytes(),
+        bundles.NORMAL_BANK: bank_to_bytes(normal),
+        bundles.ABNORMAL_BANK: bank_to_bytes(abnormal),
+        bundles.HEAD: bundles.head_to_bytes(head),
+        bundles.GOLDEN: golden_to_bytes(golden_frames()),
+        bundles.MODEL_CARD: b"# Tiny\n",
+    }
+    return files | {
+        name: changes[key] for name in files if (key := name.replace(".", "_")) in changes
+    }
+
+
+def write_tiny_bundle(folder: Path, **changes: bytes) -> Path:
+    """Write the tiny bundle into a folder; returns the folder."""
+    laid_out = bundles.pack(
+        tiny_files(**changes),
+        parent=None,
+        backbone="mean-colour",
+        seed=0,
+        preprocessing=bundles.PreprocessingEntry(size_px=SIZE_PX),
+        scoring=bundles.ScoringEntry(k=SCORING.k, top_fraction=SCORING.top_fraction),
+        routes={
+            product or bundles.ANY_PRODUCT: _route_entry(product) for product in (*PRODUCTS, None)
+        },
+    )
+    for path, data in laid_out.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(data)
+    return folder
+
+
+def _route_entry(product: str | None) -> bundles.RouteEntry:
+    known = calibration(product)
+    limits = known.thresholds(REVIEW_FRR, REJECT_FRR)
+    return bundles.RouteEntry(
+        temperature=SCORING.temperature,
+        abnormal_weight=0.0,
+        good_scores=list(known.good_scores),
+        review=limits.review,
+        reject=limits.reject,
+        statement=known.statement(REVIEW_FRR, REJECT_FRR),
+    )
+
+
+def _raw_score(frame: NDArray[np.uint8], product: str | None) -> float:
+    return image_score(_scores(frame, product), SCORING)
+
+
+def _scores(frame: NDArray[np.uint8], product: str | None) -> NDArray[np.float64]:
+    normal, abnormal = banks()
+    head = Head(np.zeros((Z, 1), np.float32), np.zeros(1, np.float32), np.zeros(1, np.float32), 0)
+    return patch_scores(
+        features(frame), normal, abnormal, head, SCORING, category=product, weight=0.0
+    )
+
+
+def _fields(bank: MemoryBank) -> dict[str, Any]:
+    return {name: getattr(bank, name) for name in MemoryBank.__slots__}

@@ -1,0 +1,96 @@
+"""Queues: what a full one does, and that nobody waits for ever."""
+
+from __future__ import annotations
+
+import threading
+
+from edge.backlog import Backlog, Handover
+
+
+def test_a_full_backlog_forgets_its_oldest_and_gives_it_back() -> None:
+    backlog: Backlog[int] = Backlog(2)
+
+    given_back = [backlog.put(item) for item in range(4)]
+
+    backlog.close()
+    assert given_back == [[], [], [0], [1]]
+    assert list(backlog) == [2, 3]
+    assert backlog.forgotten == 2
+
+
+def test_a_backlog_is_bounded_in_bytes_too() -> None:
+    backlog: Backlog[bytes] = Backlog(100, most_bytes=10, size_of=len)
+
+    assert backlog.put(b"aaaa") == []
+    assert backlog.put(b"bbbb") == []
+    assert backlog.put(b"cccccccc") == [b"aaaa", b"bbbb"]
+    assert backlog.put(b"d" * 11) == [b"d" * 11], "alone too large: nothing is forgotten for it"
+    assert len(backlog) == 1
+
+
+def test_bytes_of_what_was_taken_make_room() -> None:
+    backlog: Backlog[bytes] = Backlog(100, most_bytes=4, size_of=len)
+    taken = iter(backlog)
+
+    for _ in range(5):
+        assert backlog.put(b"1234") == []
+        assert next(taken) == b"1234"
+
+
+def test_a_closed_backlog_is_emptied_and_takes_no_more() -> None:
+    backlog: Backlog[int] = Backlog(5)
+    backlog.put(1)
+    backlog.close()
+
+    assert backlog.put(2) == [2]
+    assert list(backlog) == [1]
+
+
+def test_closing_wakes_a_taker_that_waits() -> None:
+    for queue in (Backlog[int](1), Handover[int](1)):
+        ended = threading.Event()
+        taker = threading.Thread(target=lambda q=queue, e=ended: (list(q), e.set()))  # type: ignore[misc]
+        taker.start()
+
+        queue.close()
+
+        assert ended.wait(10)
+        taker.join()
+
+
+def test_a_full_handover_makes_the_giver_wait_and_keeps_the_order() -> None:
+    handover: Handover[int] = Handover(1)
+    giver = threading.Thread(
+        target=lambda: ([handover.put(item) for item in range(50)], handover.close())
+    )
+    giver.start()
+
+    taken = list(handover)
+
+    giver.join()
+    assert taken == list(range(50))
+
+
+def test_take_gives_what_is_there_up_to_a_limit() -> None:
+    handover: Handover[int] = Handover(5)
+    for item in range(5):
+        handover.put(item)
+    handover.close()
+
+    assert handover.take(3) == [0, 1, 2]
+    assert handover.take(3) == [3, 4]
+    assert handover.take(3) == []
+
+
+def test_abandoning_frees_a_giver_and_gives_back_what_waited() -> None:
+    handover: Handover[int] = Handover(1)
+    handover.put(1)
+    taken: list[bool] = []
+    giver = threading.Thread(target=lambda: taken.append(handover.put(2)))
+    giver.start()
+
+    left = handover.abandon()
+
+    giver.join(10)
+    assert left == [1]
+    assert taken == [False], "the giver is told, for it must account for the item"

@@ -1,0 +1,190 @@
+"""The camera and the replay of files: what is sent, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import zmq
+
+from edge.camera import Camera
+from edge.replay import find_images, load, pace, replay
+from inspection.errors import ImageError, InputError, StationError
+from inspection.messages import Frame, decode_frame
+from tests.bundles import good_frame
+
+
+class Station:
+    """The receiving end: binds, and decodes what comes."""
+
+    def __init__(self) -> None:
+        self._context = zmq.Context()
+        self._socket = self._context.socket(zmq.PULL)
+        self.address = f"tcp://127.0.0.1:{self._socket.bind_to_random_port('tcp://127.0.0.1')}"
+
+    def take(self) -> Frame:
+        assert self._socket.poll(10_000), "no frame came"
+        return decode_frame(self._socket.recv_multipart(), 1 << 30)
+
+    def close(self) -> None:
+        self._context.destroy(linger=0)
+
+
+@pytest.fixture
+def station() -> Iterator[Station]:
+    opened = Station()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
+    for name in ("b/2.png", "b/10.jpg", "a.bmp"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(folder / name), good_frame()[:, :, ::-1])
+    (folder / "notes.txt").write_text("no image")
+    return folder
+
+
+def test_pixels_arrive_as_they_were_sent(station: Station) -> None:
+    deep = np.random.default_rng(0).integers(0, 1 << 16, (9, 11), dtype=np.uint16)
+    with Camera(station.address, "top", product="bolt") as camera:
+        for image in (good_frame(), good_frame()[:, ::-1], deep):
+            camera.send(image, part="p", deadline_ms=5.0)
+
+            frame = station.take()
+
+            pixels = np.frombuffer(frame.pixels, frame.header.dtype).reshape(frame.header.shape)
+            assert np.array_equal(pixels, image)
+            assert (frame.header.part, frame.header.product) == ("p", "bolt")
+
+
+def test_each_frame_has_a_name_of_its_own_and_each_run_a_session(station: Station) -> None:
+    names = set()
+    for _ in range(2):
+        with Camera(station.address) as camera:
+            for _ in range(3):
+                names.add(camera.send(good_frame()).frame_name)
+
+    assert {name.seq for name in names} == {0, 1, 2}
+    assert len(names) == 6
+
+
+@pytest.mark.parametrize("image", [b"no image", np.zeros((9, 9), np.float32)])
+def test_what_is_no_frame_is_not_sent(station: Station, image: bytes) -> None:
+    with Camera(station.address) as camera:
+        with pytest.raises(ImageError):
+            camera.send(image)
+
+        assert camera.sent == 0
+
+
+def test_a_name_that_breaks_the_wire_format_says_which(station: Station) -> None:
+    with Camera(station.address, "") as camera, pytest.raises(InputError, match="camera"):
+        camera.send(good_frame())
+
+
+def test_a_station_that_is_not_there_is_told_after_the_timeout() -> None:
+    said = r"no station takes frames at tcp://127\.0\.0\.1:9"
+    with (
+        Camera("tcp://127.0.0.1:9", timeout_s=0.05) as camera,
+        pytest.raises(StationError, match=said),
+    ):
+        camera.send(good_frame())
+
+
+def test_images_come_sorted_with_their_path_as_part(images: Path) -> None:
+    assert [file.part for file in find_images([images])] == ["a.bmp", "b/10.jpg", "b/2.png"]
+    assert [file.part for file in find_images([images / "b" / "2.png"])] == ["2.png"]
+
+
+def test_links_are_followed_and_a_loop_of_them_ends(images: Path) -> None:
+    (images / "c").symlink_to(images / "b")
+    (images / "b" / "up").symlink_to(images)
+
+    found = [file.part for file in find_images([images])]
+
+    assert len(found) == 3
+    assert "a.bmp" in found
+
+
+def test_a_folder_without_images_says_what_was_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"\.png"):
+        find_images([tmp_path])
+    with pytest.raises(InputError, match="neither a file nor a folder"):
+        find_images([tmp_path / "missing"])
+
+
+def test_as_is_sends_jpeg_and_png_unchanged_and_the_rest_raw(
+    images: Path, station: Station
+) -> None:
+    with Camera(station.address) as camera:
+        replay(camera, find_images([images]), rate_hz=0)
+
+    for name, encoding in (("a.bmp", "raw"), ("b/10.jpg", "jpeg"), ("b/2.png", "png")):
+        frame = station.take()
+        assert (frame.header.part, frame.header.encoding) == (name, encoding)
+        if encoding == "raw":
+            assert bytes(frame.pixels) == good_frame().tobytes()
+        else:
+            assert bytes(frame.pixels) == (images / name).read_bytes()
+
+
+@pytest.mark.parametrize(("encoding", "start"), [("jpeg", b"\xff\xd8"), ("png", b"\x89PNG")])
+def test_a_file_can_be_sent_in_another_encoding(images: Path, encoding: str, start: bytes) -> None:
+    data = load(images / "a.bmp", encoding)  # type: ignore[arg-type]
+
+    assert bytes(data).startswith(start)
+
+
+def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
+    for content in (b"", b"no image"):
+        path = tmp_path / "x.bmp"
+        path.write_bytes(content)
+
+        with pytest.raises(ImageError, match=r"x\.bmp"):
+            load(path, "as-is")
+
+
+def test_a_loop_goes_on_until_the_count(images: Path, station: Station) -> None:
+    with Camera(station.address) as camera:
+        replay(camera, find_images([images]), rate_hz=0, loop=True, count=7)
+
+    assert [station.take().header.part for _ in range(7)][3::3] == ["a.bmp", "a.bmp"]
+
+
+class LazyClock:
+    """Time that passes only in `sleep`, which wakes late as clocks do, or when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds + 0.001
+
+
+def test_a_frame_that_is_late_does_not_delay_the_rest() -> None:
+    clock = LazyClock()
+    late = []
+
+    for number in islice(pace(10.0, clock, clock.sleep), 50):
+        late.append(clock.now - 100.0 - number / 10.0)
+        clock.now += 0.35 if number == 20 else 0.01  # one frame takes long
+
+    assert max(late[:20]) <= 0.0011, "waking late does not add up"
+    assert max(late[30:]) <= 0.0011, "what was lost is caught up"
+
+
+def test_no_rate_means_no_waiting() -> None:
+    def sleep(_: float) -> None:
+        raise AssertionError("slept")
+
+    assert list(islice(pace(0.0, lambda: 0.0, sleep), 3)) == [0, 1, 2]

@@ -1,0 +1,160 @@
+"""The route in one process, with scorers that fail: every frame is answered all the same."""
+
+from __future__ import annotations
+
+import logging
+import math
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edge import pipeline
+from edge.camera import Camera
+from edge.ledger import FILE
+from edge.outcome import NoScoreError
+from edge.pipeline import Station
+from edge.scorer import OnnxScorer, Scored
+from edge.settings import StationSettings
+from edge.sockets import context
+from inspection.bundle import Bundle, Route
+from inspection.errors import StationError
+from inspection.verdicts import Reason
+from tests.bundles import bad_frame, good_frame
+
+FREE = "tcp://127.0.0.1:*"
+
+
+class Fake:
+    """A scorer that calls a function with the number of the frame."""
+
+    def __init__(self, answer: Callable[[int], float]) -> None:
+        self._answer = answer
+        self._asked = 0
+
+    def score(self, prepared: NDArray[np.uint8], route: Route) -> Scored:
+        self._asked += 1
+        return Scored(np.zeros((4, 4), np.float32), self._answer(self._asked - 1))
+
+
+@contextmanager
+def running(
+    bundle: Bundle, state_dir: Path, answer: Callable[[int], float], **settings: object
+) -> Iterator[Station]:
+    addresses = {"frames": FREE, "verdicts": FREE}
+    chosen = StationSettings(state_dir=state_dir, **{**addresses, **settings})
+    with context() as owner:
+        station = Station(chosen, bundle, Fake(answer), owner)
+        with station.running():
+            yield station
+
+
+def send(station: Station, count: int) -> None:
+    with Camera(station.frames_address, product="bolt") as camera:
+        for _ in range(count):
+            camera.send(good_frame())
+
+
+def said(state_dir: Path) -> list[tuple[str, str | None]]:
+    with closing(sqlite3.connect(state_dir / FILE)) as connection:
+        return list(connection.execute("SELECT verdict, reason FROM verdicts ORDER BY seq"))
+
+
+def test_a_scorer_that_fails_once_costs_one_frame(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    def fails_on_the_second(number: int) -> float:
+        if number == 1:
+            raise NoScoreError(Reason.SCORER_FAILED, "out of luck")
+        return 0.0
+
+    with running(tiny_bundle, tmp_path, fails_on_the_second) as station:
+        send(station, 3)
+
+    station.check()
+    assert said(tmp_path) == [("PASS", None), ("UNKNOWN", "scorer_failed"), ("PASS", None)]
+
+
+def test_a_score_that_is_not_a_number_never_passes(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    with running(tiny_bundle, tmp_path, lambda _: math.nan) as station:
+        send(station, 1)
+
+    station.check()
+    assert said(tmp_path) == [("REVIEW", "score_not_a_number")]
+
+
+def test_an_error_nobody_foresaw_stops_the_station_and_every_frame_is_answered(
+    tiny_bundle: Bundle, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def breaks_on_the_third(number: int) -> float:
+        if number == 2:
+            raise ZeroDivisionError("nobody foresaw this")
+        return 0.0
+
+    with caplog.at_level(logging.ERROR), running(tiny_bundle, tmp_path, breaks_on_the_third) as it:
+        send(it, 12)
+        it.wait()
+
+    with pytest.raises(StationError, match="nobody foresaw this"):
+        it.check()
+    verdicts = [verdict for verdict, _ in said(tmp_path)]
+    assert len(verdicts) == it.health.report()["received"]
+    assert verdicts[:2] == ["PASS", "PASS"]
+    assert set(verdicts[2:]) == {"UNKNOWN"}
+    assert it.health.report()["unaccounted"] == 0
+    assert any(record.exc_info for record in caplog.records), "the traceback belongs in the log"
+
+
+def test_a_scorer_that_hangs_does_not_keep_the_station_from_ending(
+    tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "JOIN_S", 0.2)
+    asked, release = threading.Event(), threading.Event()
+
+    def hangs(_: int) -> float:
+        asked.set()
+        release.wait(30)
+        return 0.0
+
+    with running(tiny_bundle, tmp_path, hangs, drain_s=0.1) as station:
+        send(station, 8)
+        assert asked.wait(10)
+
+    with pytest.raises(StationError, match="did not end"):
+        station.check()
+    release.set()
+    report = station.health.report()
+    assert report["verdicts"]["PASS"] == 0
+    assert report["unaccounted"] <= 2, "one in the scorer, one on its way to it"
+    assert report["recorded"] == report["published"] == report["received"] - report["unaccounted"]
+
+
+def test_an_address_in_use_closes_what_was_open_already(
+    tiny_bundle: Bundle, tmp_path: Path
+) -> None:
+    with running(tiny_bundle, tmp_path / "a", lambda _: 0.0) as first:
+        taken = first.frames_address
+
+        with (
+            pytest.raises(StationError, match="cannot bind"),
+            running(tiny_bundle, tmp_path / "b", lambda _: 0.0, frames=taken),
+        ):
+            pass
+
+        assert threading.active_count() == 1 + 5, "five stages of the first and nothing else"
+
+
+def test_the_real_scorer_on_the_real_route(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    chosen = StationSettings(frames=FREE, verdicts=FREE, state_dir=tmp_path)
+    with context() as owner:
+        station = Station(chosen, tiny_bundle, OnnxScorer(tiny_bundle, 1), owner)
+        with station.running(), Camera(station.frames_address) as camera:
+            camera.send(good_frame("bolt"), product="bolt")
+            camera.send(bad_frame("nut"), product="nut")
+            camera.send(good_frame("nut"))
+
+    station.check()
+    assert [verdict for verdict, _ in said(tmp_path)] == ["PASS", "FAIL", "PASS"]

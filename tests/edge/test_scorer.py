@@ -1,0 +1,130 @@
+"""The CPU scorer against the oracle, and what it refuses."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge.bundle_folder import open_bundle
+from edge.judging import judge_frame
+from edge.outcome import NoScoreError, Outcome
+from edge.scorer import OnnxScorer
+from inspection.bundle import Bundle
+from inspection.errors import BundleError
+from inspection.scoring import image_score, patch_scores
+from inspection.verdicts import Reason, Verdict
+from tests.bundles import bad_frame, good_frame, graph_bytes, write_tiny_bundle
+from tests.edge.frames import prepared_frame
+
+
+@pytest.mark.parametrize("product", ["bolt", "nut", None])
+def test_onnx_runtime_and_the_oracle_give_the_same_answer(
+    tiny_bundle: Bundle, product: str | None
+) -> None:
+    route, scorer = tiny_bundle.route(product), OnnxScorer(tiny_bundle, threads=1)
+    for frame in (good_frame("nut"), bad_frame("bolt")):
+        scored = scorer.score(frame, route)
+
+        expected = patch_scores(
+            scorer.patch_features(frame, route),
+            tiny_bundle.normal,
+            tiny_bundle.abnormal,
+            tiny_bundle.head,
+            route.scoring,
+            category=route.category,
+            weight=route.abnormal_weight,
+        )
+
+        # float32 sums of 64 pixels against float64: 1e-7 of values near 0.5.
+        assert np.allclose(scored.anomaly_map.ravel(), expected, atol=1e-6)
+        assert scored.score == pytest.approx(image_score(expected, route.scoring), abs=1e-6)
+
+
+def test_a_product_searches_its_own_rows_only(tiny_bundle: Bundle) -> None:
+    scorer = OnnxScorer(tiny_bundle, threads=1)
+
+    as_nut = scorer.score(good_frame("nut"), tiny_bundle.route("nut")).score
+    as_bolt = scorer.score(good_frame("nut"), tiny_bundle.route("bolt")).score
+    as_any = scorer.score(good_frame("nut"), tiny_bundle.route(None)).score
+
+    assert as_any == as_nut < as_bolt
+
+
+def test_a_frame_that_the_graph_does_not_take_costs_only_itself(tiny_bundle: Bundle) -> None:
+    scorer = OnnxScorer(tiny_bundle, threads=1)
+    route = tiny_bundle.route("bolt")
+
+    with pytest.raises(NoScoreError) as caught:
+        scorer.score(np.zeros((16, 16, 3), np.uint8), route)
+
+    assert caught.value.reason is Reason.SCORER_FAILED
+    assert scorer.score(good_frame(), route).score < 1
+
+
+@pytest.mark.parametrize(
+    ("graph", "said"),
+    [
+        pytest.param(b"no graph at all", "cannot load", id="not ONNX"),
+        pytest.param(graph_bytes().replace(b"image_score", b"other_score"), "outputs", id="names"),
+    ],
+)
+def test_a_graph_that_breaks_the_contract_is_refused(
+    tmp_path: Path, graph: bytes, said: str
+) -> None:
+    bundle = open_bundle(write_tiny_bundle(tmp_path, full_onnx=graph))
+
+    with pytest.raises(BundleError, match=said):
+        OnnxScorer(bundle)
+
+
+def judged(bundle: Bundle, score: float, worst: float = 0.0) -> Outcome:
+    anomaly_map = np.zeros((4, 4), np.float32)
+    anomaly_map[1, 2] = worst
+    return judge_frame(prepared_frame(bundle, (64, 96)), anomaly_map, score, bundle)
+
+
+@pytest.mark.parametrize(
+    ("score", "worst"),
+    [
+        pytest.param(math.nan, 0.0, id="the score is not a number"),
+        pytest.param(0.0, math.nan, id="a patch is not a number, and top-k stepped around it"),
+        pytest.param(-math.inf, 0.0, id="below every threshold, and nonsense"),
+        pytest.param(math.inf, 0.0, id="infinite"),
+        pytest.param(0.0, math.inf, id="an infinite patch"),
+    ],
+)
+def test_what_is_not_a_number_is_for_a_person(
+    tiny_bundle: Bundle, score: float, worst: float
+) -> None:
+    outcome = judged(tiny_bundle, score, worst)
+
+    assert outcome.decision.verdict is Verdict.REVIEW
+    assert outcome.decision.reason is Reason.SCORE_NOT_A_NUMBER
+
+
+def test_regions_are_in_pixels_of_the_frame_as_sent(tiny_bundle: Bundle) -> None:
+    finding = judged(tiny_bundle, 1.0, worst=1.0).finding
+
+    assert finding is not None
+    (region,) = finding.regions
+    box = dataclasses.astuple(region)[:4]
+    assert box == (48, 16, 24, 16)
+
+
+def test_only_a_flagged_frame_keeps_its_pixels(tiny_bundle: Bundle) -> None:
+    good, bad = judged(tiny_bundle, 0.0).finding, judged(tiny_bundle, 1.0).finding
+
+    assert good is not None
+    assert bad is not None
+    assert good.frame is None
+    assert bad.frame is not None
+
+
+def test_verdict_names_bundle_and_bank(tiny_bundle: Bundle) -> None:
+    outcome = judged(tiny_bundle, 0.0)
+
+    assert (outcome.bundle_id, outcome.bank_id) == (tiny_bundle.id, tiny_bundle.bank_id)

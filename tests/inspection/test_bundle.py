@@ -1,0 +1,585 @@
+"""A bundle is believed byte by byte or not at all, and its id names every byte it depends on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from inspection.bank import MemoryBank, bank_to_bytes, empty_bank
+from inspection.bundle import (
+    ABNORMAL_BANK,
+    ANY_PRODUCT,
+    FULL,
+    GOLDEN,
+    HEAD,
+    HEAD_GRAPH,
+    MANIFEST,
+    MAX_MANIFEST_BYTES,
+    MODEL_CARD,
+    NORMAL_BANK,
+    REQUIRED,
+    TRUNK,
+    PreprocessingEntry,
+    RouteEntry,
+    ScoringEntry,
+    digest,
+    head_from_bytes,
+    head_to_bytes,
+    pack,
+    parse_manifest,
+    read_bundle,
+)
+from inspection.errors import BundleError, InputError
+from inspection.scoring import Head, Scoring
+
+D, K = 5, 3
+CATEGORIES = ("nut", "screw")
+
+
+def a_bank(seed, rows_each=4, valid_each=4, dimensions=D, categories=CATEGORIES) -> MemoryBank:
+    bank = empty_bank(categories, rows_each, dimensions)
+    features = np.random.default_rng(seed).normal(size=bank.features.shape).astype(np.float32)
+    return replace(bank, features=features, valid=np.arange(len(features)) % rows_each < valid_each)
+
+
+def a_head(inputs=3 * D + 2 * K + 1) -> Head:
+    rng = np.random.default_rng(inputs)
+    return Head(
+        hidden_weight=rng.normal(size=(inputs, 7)).astype(np.float32),
+        hidden_bias=rng.normal(size=7).astype(np.float32),
+        output_weight=rng.normal(size=7).astype(np.float32),
+        output_bias=0.25,
+    )
+
+
+def some_files(**changed):
+    """Bytes for every required file; the networks and golden frames are not read here."""
+    files = {
+        TRUNK: b"the trunk's graph",
+        HEAD_GRAPH: b"the head's graph",
+        FULL: b"the full graph",
+        NORMAL_BANK: bank_to_bytes(a_bank(1)),
+        ABNORMAL_BANK: bank_to_bytes(a_bank(2, rows_each=3, valid_each=3)),
+        HEAD: head_to_bytes(a_head()),
+        GOLDEN: b"golden frames",
+        MODEL_CARD: b"# What this model is\n",
+    }
+    return files | changed
+
+
+def a_route(**changed):
+    fields = {
+        "temperature": 0.5,
+        "abnormal_weight": 0.5,
+        "good_scores": [1.0, 2.0, 3.0],
+        "review": 1.0,
+        "reject": 2.0,
+        "statement": "three good parts",
+    }
+    return RouteEntry(**{**fields, **changed})
+
+
+def a_document(**changed):
+    document = {
+        "parent": None,
+        "backbone": "lite0",
+        "seed": 7,
+        "preprocessing": PreprocessingEntry(size_px=64),
+        "scoring": ScoringEntry(k=K, top_fraction=0.02),
+        "routes": {name: a_route() for name in (*CATEGORIES, ANY_PRODUCT)},
+    }
+    return document | changed
+
+
+def packed(files=None, **changed):
+    """A bundle in memory: path → bytes."""
+    return pack(some_files() if files is None else files, **a_document(**changed))
+
+
+def reader(laid_out):
+    """`read` over a mapping, as a folder would answer."""
+
+    def read(path):
+        if path not in laid_out:
+            raise FileNotFoundError(2, "No such file or directory")
+        return laid_out[path]
+
+    return read
+
+
+def manifest_of(laid_out):
+    return json.loads(laid_out[MANIFEST])
+
+
+def with_manifest(laid_out, **changed):
+    """The same files under a manifest whose fields differ."""
+    return laid_out | {MANIFEST: json.dumps({**manifest_of(laid_out), **changed}).encode()}
+
+
+def path_of(laid_out, name):
+    return "files/" + manifest_of(laid_out)["files"][name]["sha256"]
+
+
+# --- what is whole comes back ---------------------------------------------------------------------
+
+
+def test_a_bundle_comes_back_as_it_was_packed():
+    files = some_files()
+
+    bundle = read_bundle(reader(packed(files)))
+
+    assert {name: bundle.file(name) for name in files} == files
+    assert bundle.manifest.seed == 7
+    assert bundle.preprocessing.size_px == 64
+    assert bundle.routes["nut"].scoring == Scoring(k=K, temperature=0.5, top_fraction=0.02)
+    np.testing.assert_array_equal(bundle.normal.features, a_bank(1).features)
+    np.testing.assert_array_equal(bundle.abnormal.valid, a_bank(2, 3, 3).valid)
+    np.testing.assert_array_equal(bundle.head.hidden_weight, a_head().hidden_weight)
+    assert bundle.head.output_bias == 0.25
+    assert bundle.routes["nut"].thresholds.reject == 2.0
+    assert bundle.routes["nut"].calibration.good_scores == (1.0, 2.0, 3.0)
+
+
+def test_files_lie_under_their_own_digest_and_the_id_is_that_of_the_manifest():
+    laid_out = packed()
+
+    for path, data in laid_out.items():
+        if path != MANIFEST:
+            assert path == f"files/{hashlib.sha256(data).hexdigest()}"
+    assert read_bundle(reader(laid_out)).id == hashlib.sha256(laid_out[MANIFEST]).hexdigest()
+
+
+def test_the_same_content_has_the_same_id_whatever_the_order():
+    files = some_files()
+    turned = dict(reversed(files.items()))
+    routes = dict(reversed(a_document()["routes"].items()))
+
+    assert packed(files) == packed(turned, routes=routes)
+
+
+@pytest.mark.parametrize("name", REQUIRED)
+def test_a_byte_more_in_any_file_changes_the_id(name):
+    before = digest(packed()[MANIFEST])
+
+    after = digest(packed(some_files(**{name: some_files()[name] + b"\x00"}))[MANIFEST])
+
+    assert after != before
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"parent": "0" * 64},
+        {"backbone": "resnet50"},
+        {"seed": 8},
+        {"preprocessing": PreprocessingEntry(size_px=80)},
+        {"scoring": ScoringEntry(k=K, top_fraction=0.0200001)},
+        {"routes": {**a_document()["routes"], "nut": a_route(temperature=0.5000001)}},
+        {"routes": {**a_document()["routes"], "nut": a_route(review=1.0000001)}},
+    ],
+)
+def test_a_change_in_any_field_changes_the_id(changed):
+    assert digest(packed(**changed)[MANIFEST]) != digest(packed()[MANIFEST])
+
+
+def test_the_bank_id_changes_with_either_bank_and_with_nothing_else():
+    def bank_id(**files):
+        return read_bundle(reader(packed(some_files(**files)))).bank_id
+
+    before = bank_id()
+
+    assert bank_id(**{MODEL_CARD: b"# Other words\n"}) == before
+    normal = bank_id(**{NORMAL_BANK: bank_to_bytes(a_bank(3))})
+    abnormal = bank_id(**{ABNORMAL_BANK: bank_to_bytes(a_bank(3, 3, 3))})
+    assert len({before, normal, abnormal}) == 3
+
+
+def test_a_child_shares_every_file_with_its_parent_but_the_one_that_changed():
+    parent = packed()
+
+    child = packed(
+        some_files(**{NORMAL_BANK: bank_to_bytes(a_bank(3))}), parent=digest(parent[MANIFEST])
+    )
+
+    assert set(child) - set(parent) == {path_of(child, NORMAL_BANK)}
+    assert read_bundle(reader(child)).manifest.parent == digest(parent[MANIFEST])
+
+
+def test_files_of_the_same_content_are_stored_once():
+    same = some_files(**{HEAD_GRAPH: b"the trunk's graph"})
+
+    assert len(packed(same)) == len(REQUIRED)
+
+
+def test_a_file_beyond_the_required_ones_may_be_listed():
+    bundle = read_bundle(reader(packed(some_files(**{"notes.txt": b"hello"}))))
+
+    assert bundle.file("notes.txt") == b"hello"
+
+
+# --- what is damaged is refused, by name ----------------------------------------------------------
+
+TAMPERED = {
+    "one bit flipped": lambda data: bytes([data[0] ^ 1]) + data[1:],
+    "the last byte other": lambda data: data[:-1] + bytes([data[-1] ^ 0x80]),
+    "cut off": lambda data: data[:-1],
+    "empty": lambda data: b"",
+    "a byte more": lambda data: data + b"\x00",
+}
+READ_AT_ONCE = (NORMAL_BANK, ABNORMAL_BANK, HEAD)
+
+
+@pytest.mark.parametrize("name", REQUIRED)
+@pytest.mark.parametrize("how", TAMPERED)
+def test_a_file_that_was_tampered_with_is_refused_by_name(name, how):
+    laid_out = packed()
+    path = path_of(laid_out, name)
+    laid_out[path] = TAMPERED[how](laid_out[path])
+
+    with pytest.raises(BundleError, match=f"{name} is damaged"):
+        read_bundle(reader(laid_out)).file(name)
+
+
+@pytest.mark.parametrize("name", REQUIRED)
+def test_a_file_that_is_missing_is_refused_by_name(name):
+    laid_out = packed()
+    del laid_out[path_of(laid_out, name)]
+
+    with pytest.raises(BundleError, match=f"cannot read {name} at files/.*No such file"):
+        read_bundle(reader(laid_out)).file(name)
+
+
+@pytest.mark.parametrize("name", REQUIRED)
+def test_a_manifest_that_does_not_list_a_required_file_is_refused(name):
+    files = {key: data for key, data in some_files().items() if key != name}
+
+    with pytest.raises(BundleError, match=f"lists no {name}"):
+        read_bundle(reader(packed(files)))
+
+
+def test_a_file_that_the_manifest_does_not_list_is_not_read():
+    bundle = read_bundle(reader(packed() | {"secret": b"x"}))
+
+    with pytest.raises(BundleError, match="lists no file 'secret'"):
+        bundle.file("secret")
+
+
+def test_an_error_of_the_disk_is_a_bundle_error_that_says_which_file():
+    def read(path):
+        raise PermissionError(13, "Permission denied")
+
+    with pytest.raises(BundleError, match=r"cannot read manifest.json.*Permission denied"):
+        read_bundle(read)
+
+
+def test_bytes_are_checked_each_time_they_are_read_and_those_given_are_those_checked():
+    laid_out = packed()
+    answers = {}
+
+    def read(path):
+        # The second answer for a path is another: a disk that changes between check and use.
+        answers[path] = answers.get(path, 0) + 1
+        return laid_out[path] if answers[path] == 1 else b"not what was checked"
+
+    bundle = read_bundle(read)
+
+    assert all(answers[path_of(laid_out, name)] == 1 for name in READ_AT_ONCE)
+    assert answers[MANIFEST] == 1
+    assert bundle.file(TRUNK) == b"the trunk's graph"
+    with pytest.raises(BundleError, match=f"{TRUNK} is damaged"):
+        bundle.file(TRUNK)
+
+
+@given(data=st.data())
+@settings(derandomize=True, database=None, deadline=None, max_examples=100)
+def test_no_mutation_of_the_manifest_is_believed_under_the_same_id(data):
+    laid_out = packed()
+    mutated = bytearray(laid_out[MANIFEST])
+    at = data.draw(st.integers(0, len(mutated) - 1))
+    mutated[at : at + data.draw(st.integers(0, 2))] = data.draw(st.binary(max_size=2))
+
+    try:
+        bundle = read_bundle(reader(laid_out | {MANIFEST: bytes(mutated)}))
+    except BundleError:
+        return
+    assert (bundle.id == digest(laid_out[MANIFEST])) == (mutated == laid_out[MANIFEST])
+
+
+# --- manifests that are no manifests --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        pytest.param(b"", "not JSON", id="nothing"),
+        pytest.param(b"\xff\xfe\x00", "not JSON", id="not a text"),
+        pytest.param(packed()[MANIFEST][:-3], "not JSON", id="cut off"),
+        pytest.param(b"[" * 100_000, "not JSON", id="nested without end"),
+        pytest.param(b'{"seed": ' + b"9" * 5000 + b"}", "not JSON", id="a number without end"),
+        pytest.param(b"[]", "format", id="a list"),
+        pytest.param(b"{}", "format", id="no format"),
+        pytest.param(b'{"format": "dualbank-bundle/2"}', "dualbank-bundle/2", id="a later format"),
+        pytest.param(b'{"format": ["dualbank-bundle/1"]}', "format", id="a format that is a list"),
+    ],
+)
+def test_what_is_no_manifest_of_this_format_is_refused(data, says):
+    with pytest.raises(BundleError, match=says):
+        parse_manifest(data)
+
+
+def test_a_manifest_beyond_the_limit_is_refused_before_it_is_decoded():
+    with pytest.raises(BundleError, match="more than"):
+        parse_manifest(bytes(MAX_MANIFEST_BYTES + 1))
+
+
+ENTRY = {"sha256": "0" * 64, "size_bytes": 1}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        pytest.param("colour", "red", id="an extra key"),
+        pytest.param("parent", "abc", id="a parent that is no digest"),
+        pytest.param("seed", "7", id="a seed that is a text"),
+        pytest.param("backbone", None, id="no backbone"),
+        pytest.param("preprocessing", {}, id="no size"),
+        pytest.param("preprocessing", {"size_px": 64, "mean": 0}, id="an extra key further in"),
+        pytest.param("scoring", {"k": 3.5, "top_fraction": 1.0}, id="half a k"),
+        pytest.param("routes", {"nut": {}}, id="an empty route"),
+        pytest.param("files", {TRUNK: {**ENTRY, "size_bytes": -1}}, id="a negative size"),
+        pytest.param("files", {TRUNK: {**ENTRY, "path": "x"}}, id="a path of its own"),
+        pytest.param("files", [TRUNK], id="files that are a list"),
+    ],
+)
+def test_a_field_that_is_wrong_is_named(field, value):
+    with pytest.raises(BundleError, match=f"manifest.json: {field}"):
+        read_bundle(reader(with_manifest(packed(), **{field: value})))
+
+
+@pytest.mark.parametrize(
+    "field", ["parent", "backbone", "seed", "preprocessing", "scoring", "routes", "files"]
+)
+def test_a_field_that_is_missing_is_named(field):
+    laid_out = packed()
+    document = {key: value for key, value in manifest_of(laid_out).items() if key != field}
+
+    with pytest.raises(BundleError, match=f"manifest.json: {field}"):
+        read_bundle(reader(laid_out | {MANIFEST: json.dumps(document).encode()}))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../../etc/passwd",
+        "/etc/passwd",
+        "..",
+        "",
+        "0" * 63,
+        "0" * 65,
+        "0" * 64 + "\n",
+        "A" * 64,
+        "0" * 61 + "/..",
+        "0" * 62 + "\x00/",
+        "٠" * 64,  # digits, but not ASCII
+    ],
+)
+def test_no_path_leads_out_of_the_folder(path):
+    laid_out = packed()
+    files = manifest_of(laid_out)["files"] | {TRUNK: {"sha256": path, "size_bytes": 1}}
+    read = []
+
+    with pytest.raises(BundleError, match="sha256"):
+        read_bundle(lambda path: (read.append(path), with_manifest(laid_out, files=files)[path])[1])
+
+    assert read == [MANIFEST]
+
+
+def test_a_name_that_is_a_path_is_only_a_name():
+    laid_out = packed(some_files(**{"../../etc/passwd": b"harmless"}))
+
+    assert read_bundle(reader(laid_out)).file("../../etc/passwd") == b"harmless"
+    assert all(path == MANIFEST or path.startswith("files/") for path in laid_out)
+    assert not any(".." in path for path in laid_out)
+
+
+# --- parts that contradict each other -------------------------------------------------------------
+
+ROUTES = {name: a_route() for name in (*CATEGORIES, ANY_PRODUCT)}
+NO_DEFECTS = bank_to_bytes(a_bank(2, rows_each=3, valid_each=0))
+OTHER_NAMES = ("nut", "bolt")
+
+
+@pytest.mark.parametrize(
+    ("files", "changed", "says"),
+    [
+        pytest.param(
+            {ABNORMAL_BANK: bank_to_bytes(a_bank(2, dimensions=D + 1))}, {}, "do not fit",
+            id="banks of different D",
+        ),
+        pytest.param({HEAD: head_to_bytes(a_head(9))}, {}, "do not fit", id="a head of other D"),
+        pytest.param(
+            {}, {"scoring": ScoringEntry(k=K + 1, top_fraction=0.02)},
+            "do not fit", id="a head of other K",
+        ),
+        pytest.param(
+            {NORMAL_BANK: bank_to_bytes(a_bank(1, valid_each=K - 1))}, {}, "valid rows",
+            id="fewer good rows than K",
+        ),
+        pytest.param({ABNORMAL_BANK: NO_DEFECTS}, {}, "valid rows", id="weight, but no defects"),
+        pytest.param(
+            {}, {"routes": {"nut": a_route(), ANY_PRODUCT: a_route()}}, "routes",
+            id="a category without a route",
+        ),
+        pytest.param(
+            {}, {"routes": {**ROUTES, "bolt": a_route()}}, "routes", id="a route without rows"
+        ),
+        pytest.param(
+            {}, {"routes": {"nut": a_route(), "screw": a_route()}}, "routes", id="no common route"
+        ),
+        pytest.param(
+            {ABNORMAL_BANK: bank_to_bytes(a_bank(2, categories=OTHER_NAMES))}, {}, "categories",
+            id="banks of different categories",
+        ),
+        pytest.param(
+            {NORMAL_BANK: bank_to_bytes(a_bank(1, categories=(*CATEGORIES, ANY_PRODUCT)))}, {},
+            "categories", id="a category named as the common route",
+        ),
+        pytest.param({NORMAL_BANK: b"no bank"}, {}, "not a memory bank", id="no bank"),
+        pytest.param({HEAD: b"no head"}, {}, "not head weights", id="no head"),
+        pytest.param({HEAD: head_to_bytes(a_head())[:-1]}, {}, "not head weights", id="half one"),
+        pytest.param(
+            {}, {"preprocessing": PreprocessingEntry(size_px=65)}, "size_px", id="a size of 65"
+        ),
+        pytest.param(
+            {}, {"scoring": ScoringEntry(k=0, top_fraction=0.02)}, "k >= 1",
+            id="no neighbour",
+        ),
+        pytest.param(
+            {}, {"routes": {**ROUTES, "nut": a_route(temperature=math.nan)}},
+            "temperature", id="a temperature that is not a number",
+        ),
+        pytest.param(
+            {}, {"routes": {**ROUTES, "nut": a_route(review=3.0)}}, "must not exceed",
+            id="review above reject",
+        ),
+        pytest.param(
+            {}, {"routes": {**ROUTES, "nut": a_route(good_scores=[2.0, 1.0])}}, "ascending",
+            id="good scores out of order",
+        ),
+        pytest.param(
+            {}, {"routes": {**ROUTES, "nut": a_route(good_scores=[])}}, "2 good parts",
+            id="no good scores",
+        ),
+    ],
+)  # fmt: skip
+def test_parts_that_contradict_each_other_are_refused(files, changed, says):
+    laid_out = packed(some_files(**files), **changed)
+
+    with pytest.raises(BundleError, match=says):
+        read_bundle(reader(laid_out))
+
+
+@pytest.mark.parametrize("weight", [-0.1, math.nan, math.inf])
+def test_a_weight_that_could_lower_a_score_is_refused(weight):
+    laid_out = packed()
+    routes = manifest_of(laid_out)["routes"]
+    routes["nut"]["abnormal_weight"] = weight
+
+    with pytest.raises(BundleError, match=r"routes\.nut\.abnormal_weight"):
+        read_bundle(reader(with_manifest(laid_out, routes=routes)))
+
+
+def test_without_weight_the_abnormal_bank_may_be_empty():
+    routes = {name: a_route(abnormal_weight=0.0) for name in ROUTES}
+
+    bundle = read_bundle(reader(packed(some_files(**{ABNORMAL_BANK: NO_DEFECTS}), routes=routes)))
+
+    assert not bundle.abnormal.valid.any()
+
+
+def test_exactly_k_valid_rows_are_enough():
+    bank = bank_to_bytes(a_bank(1, valid_each=K))
+
+    assert read_bundle(reader(packed(some_files(**{NORMAL_BANK: bank}))))
+
+
+# --- head weights ---------------------------------------------------------------------------------
+
+
+def test_head_weights_come_back_however_they_lie_in_memory():
+    head = a_head()
+    turned = replace(head, hidden_weight=np.asfortranarray(head.hidden_weight))
+
+    again = head_from_bytes(head_to_bytes(turned))
+
+    assert head_to_bytes(turned) == head_to_bytes(head)
+    for name in ("hidden_weight", "hidden_bias", "output_weight"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(head, name))
+
+
+# --- routes and feeds -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("product", "route"),
+    [
+        pytest.param("nut", "nut", id="its own"),
+        pytest.param("screw", "screw", id="the other"),
+        pytest.param(None, ANY_PRODUCT, id="not known: the common one"),
+    ],
+)
+def test_a_frame_is_judged_by_the_route_of_its_product(product, route):
+    bundle = read_bundle(reader(packed()))
+
+    assert bundle.route(product) is bundle.routes[route]
+
+
+def test_where_there_is_one_product_a_frame_that_names_none_is_of_it():
+    one = {
+        NORMAL_BANK: bank_to_bytes(a_bank(1, categories=("nut",))),
+        ABNORMAL_BANK: bank_to_bytes(a_bank(2, categories=("nut",))),
+    }
+    routes = {"nut": a_route(), ANY_PRODUCT: a_route()}
+
+    bundle = read_bundle(reader(packed(some_files(**one), routes=routes)))
+
+    assert bundle.route(None) is bundle.routes["nut"]
+
+
+@pytest.mark.parametrize("product", ["bolt", "", ANY_PRODUCT, "NUT"])
+def test_a_product_that_was_not_trained_is_refused_by_name(product):
+    bundle = read_bundle(reader(packed()))
+
+    with pytest.raises(InputError, match="it knows nut, screw"):
+        bundle.route(product)
+
+
+@pytest.mark.parametrize(
+    ("product", "rows", "defects"),
+    [("nut", slice(0, 4), slice(0, 3)), ("screw", slice(4, 8), slice(3, 6)), (None, ..., ...)],
+)
+def test_the_graph_is_fed_the_rows_of_the_route_without_a_copy(product, rows, defects):
+    routes = {name: a_route(temperature=0.25) for name in ROUTES}
+    bundle = read_bundle(reader(packed(routes=routes)))
+
+    feeds = bundle.bank_feeds(bundle.route(product))
+
+    assert set(feeds) == {
+        "normal_rows", "normal_valid", "abnormal_rows", "abnormal_valid",
+        "temperature", "abnormal_weight",
+    }  # fmt: skip
+    np.testing.assert_array_equal(feeds["normal_rows"], bundle.normal.features[rows])
+    np.testing.assert_array_equal(feeds["normal_valid"], bundle.normal.valid[rows])
+    np.testing.assert_array_equal(feeds["abnormal_rows"], bundle.abnormal.features[defects])
+    np.testing.assert_array_equal(feeds["abnormal_valid"], bundle.abnormal.valid[defects])
+    assert np.shares_memory(feeds["normal_rows"], bundle.normal.features)
+    for name, value in (("temperature", 0.25), ("abnormal_weight", 0.5)):
+        assert feeds[name] == np.float32(value)
+        assert feeds[name].shape == ()

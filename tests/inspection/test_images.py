@@ -1,0 +1,83 @@
+"""Headers of images: what they claim, and what is refused before it is decoded."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from inspection.errors import ImageError
+from inspection.images import ImageInfo, image_format, probe
+from tests.line.hostile import JPEG, PNG, jpeg_of, png_of
+
+IMAGE = np.random.default_rng(0).integers(0, 256, (13, 31, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("progressive", [0, 1])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_jpeg_is_as_high_and_wide_as_its_frame_header_says(
+    progressive: int, channels: int
+) -> None:
+    options = [cv2.IMWRITE_JPEG_PROGRESSIVE, progressive]
+    data = cv2.imencode(".jpg", IMAGE[:, :, :channels], options)[1].tobytes()
+
+    assert probe(data) == ImageInfo("jpeg", 13, 31, channels, 1)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_what_a_png_may_decode_to_is_never_understated(channels: int, dtype: type) -> None:
+    image = np.zeros((13, 31, channels), dtype)
+    data = cv2.imencode(".png", image)[1]
+
+    info = probe(data.tobytes())
+
+    decoded = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    assert (info.height_px, info.width_px) == decoded.shape[:2]
+    assert decoded.nbytes <= info.decoded_bytes
+
+
+def test_a_thumbnail_inside_is_not_taken_for_the_image() -> None:
+    thumbnail = b"\xff\xe1" + (len(JPEG) + 2).to_bytes(2, "big") + jpeg_of(5, 5)
+    nested = JPEG[:2] + thumbnail + JPEG[2:]
+
+    assert probe(nested).width_px == 64
+    with pytest.raises(ImageError, match=r"frame header|marker|ends"):
+        probe(nested[: 2 + len(thumbnail)])
+
+
+@pytest.mark.parametrize("whole", [JPEG, PNG], ids=["jpeg", "png"])
+def test_a_file_cut_anywhere_is_truncated(whole: bytes) -> None:
+    assert probe(whole + b"\0" * 99)
+
+    for length in range(len(whole)):
+        with pytest.raises(ImageError):
+            probe(whole[:length])
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff", b"GIF89a" * 9, b"\0" * 99, bytes(range(256))])
+def test_what_is_neither_is_refused(data: bytes) -> None:
+    assert image_format(data) is None
+    with pytest.raises(ImageError, match="expected a JPEG or PNG"):
+        probe(data)
+
+
+@pytest.mark.parametrize(
+    "data", [jpeg_of(0, 8), jpeg_of(8, 0), png_of(0, 8), png_of(8, 0), png_of(1 << 31, 8)]
+)
+def test_an_image_without_area_is_refused(data: bytes) -> None:
+    with pytest.raises(ImageError, match="px"):
+        probe(data)
+
+
+def test_padding_has_a_limit() -> None:
+    with pytest.raises(ImageError, match="truncated"):
+        probe(JPEG + b"\0" * (1 << 17))
+
+
+@pytest.mark.parametrize("filler", [b"\xff", b"\xff\xd0", b"\xff\xe0\x00\x02", b"\xff\xe0\x00\x00"])
+def test_a_header_without_end_is_given_up(filler: bytes) -> None:
+    data = b"\xff\xd8" + filler * 200_000 + b"\xff\xd9"
+
+    with pytest.raises(ImageError, match="frame header"):
+        probe(data)

@@ -1,0 +1,282 @@
+"""The format documents cannot drift: tables, numbers and examples are held against the code."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zmq
+
+from edge.settings import StationSettings
+from inspection import bundle as bundles
+from inspection import messages, preprocessing, verdicts
+from inspection.bank import bank_to_bytes, empty_bank
+from inspection.bundle import ANY_PRODUCT, FileEntry, Manifest, RouteEntry, ScoringEntry
+from inspection.golden import RELATIVE_TOLERANCE
+from inspection.messages import FrameHeader, HeatmapHeader, RegionEntry, VerdictMessage
+from inspection.verdicts import Reason, Verdict
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+WIRE, BUNDLE = ((DOCS / name).read_text("utf-8") for name in ("wire.md", "bundle.md"))
+
+PATIENCE_MS = 20_000
+
+
+def table_below(text, heading, number=0):
+    """Cells of a table below a heading, header row and rule left out."""
+    lines = text.split(f"\n{heading}\n", 1)[1].splitlines()
+    end = next((i for i, line in enumerate(lines) if line.startswith("#")), len(lines))
+    tables, before = [], ""
+    for line in lines[:end]:
+        if line.startswith("|"):
+            if not before.startswith("|"):
+                tables.append([])
+            tables[-1].append([cell.strip() for cell in line.strip("|").split("|")])
+        before = line
+    return tables[number][2:]
+
+
+def names(rows):
+    return [row[0].strip("`") for row in rows]
+
+
+def code_below(text, heading, language):
+    """The first block of code of a language below a heading."""
+    below = text.split(f"\n{heading}\n", 1)[1]
+    return below.split(f"```{language}\n", 1)[1].split("```", 1)[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "heading", "model"),
+    [
+        pytest.param(WIRE, "### Frame header", FrameHeader, id="frame"),
+        pytest.param(WIRE, "### Verdict header", VerdictMessage, id="verdict"),
+        pytest.param(WIRE, "### Region", RegionEntry, id="region"),
+        pytest.param(WIRE, "### Heatmap header", HeatmapHeader, id="heatmap"),
+        pytest.param(BUNDLE, "### Manifest fields", Manifest, id="manifest"),
+        pytest.param(BUNDLE, "### preprocessing", bundles.PreprocessingEntry, id="preprocessing"),
+        pytest.param(BUNDLE, "### scoring", ScoringEntry, id="scoring"),
+        pytest.param(BUNDLE, "### A route", RouteEntry, id="route"),
+        pytest.param(BUNDLE, "### A file entry", FileEntry, id="file"),
+    ],
+)
+def test_a_table_of_fields_lists_exactly_those_of_the_model(text, heading, model):
+    listed = names(table_below(text, heading))
+
+    assert sorted(listed) == sorted(model.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("heading", "model"),
+    [("### Frame header", FrameHeader), ("### Verdict header", VerdictMessage)],
+)
+def test_a_field_that_is_said_to_be_always_there_is_never_nil(heading, model):
+    for row in table_below(WIRE, heading):
+        name, presence = row[0].strip("`"), row[4]
+        default = model.model_fields[name].get_default()
+
+        # `v` and `regions` have a default in the code and are sent all the same.
+        optional = default is None and not model.model_fields[name].is_required()
+        assert optional == (presence != "always") or name == "dtype"
+
+
+@pytest.mark.parametrize(
+    ("heading", "words"), [("### Reasons", Reason), ("### The four verdicts", Verdict)]
+)
+def test_every_word_of_the_wire_is_explained(heading, words):
+    assert sorted(names(table_below(WIRE, heading))) == sorted(word.value for word in words)
+
+
+def test_every_reason_names_the_verdict_it_comes_with():
+    thresholds = verdicts.Thresholds(1.0, 2.0)
+    judged = {
+        decision.reason.value: decision.verdict.value
+        for decision in (verdicts.decide(score, thresholds) for score in (1.5, 2.5, float("nan")))
+    }
+
+    for reason, verdict, _ in table_below(WIRE, "### Reasons"):
+        assert verdict == judged.get(reason.strip("`"), "UNKNOWN")
+
+
+def test_the_limits_are_those_of_the_code():
+    limits = {row[0]: row[1:] for row in table_below(WIRE, "## Limits")}
+    settings = StationSettings()
+
+    assert {name: int(value.split()[0]) for name, (value, _) in limits.items()} == {
+        "frame or heatmap header": messages.MAX_HEADER_BYTES,
+        "entries of one list or map in a header": messages.MAX_ENTRIES,
+        "side of a frame": messages.MAX_SIDE_PX,
+        "shortest side of a frame": preprocessing.MIN_SIDE_PX,
+        "decoded frame": settings.max_frame_bytes,
+        "one message part": settings.max_message_bytes,
+        "frames that wait": settings.backlog_frames,
+        "bytes of frames that wait": settings.backlog_bytes,
+    }
+    for _, where in limits.values():
+        if where != "fixed":
+            assert where.split("`")[1] in StationSettings.model_fields
+
+
+def test_the_addresses_are_the_defaults_of_the_station():
+    settings = StationSettings()
+
+    for row in table_below(WIRE, "## Sockets"):
+        address, setting = row[3].strip("`"), row[4].strip("`")
+        assert getattr(settings, setting) == address
+        assert f'connect("{address}")' in WIRE
+
+
+def test_the_topics_are_those_of_the_code():
+    for topic in (messages.VERDICT_TOPIC, messages.HEATMAP_TOPIC):
+        assert f"The topic is `{topic.decode()}` and the camera's name." in WIRE
+
+
+# --- the examples run ---------------------------------------------------------------------------
+
+
+def started(code):
+    """An example as a process of its own: it ends, or is ended."""
+    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+
+
+def bound(context, kind):
+    socket = context.socket(kind)
+    socket.linger = 0
+    return socket, f"tcp://127.0.0.1:{socket.bind_to_random_port('tcp://127.0.0.1')}"
+
+
+def example(heading, address):
+    code = code_below(WIRE, heading, "python")
+    (line,) = [line for line in code.splitlines() if "connect(" in line]
+    return code.replace(line.split('"')[1], address)
+
+
+def test_the_camera_of_the_document_sends_frames_that_a_station_takes():
+    with zmq.Context() as context:
+        frames, address = bound(context, zmq.PULL)
+        with frames, started(example("### A camera in Python", address)) as camera:
+            received = []
+            while len(received) < 10:
+                assert frames.poll(PATIENCE_MS), "the camera of the document sends nothing"
+                received.append(messages.decode_frame(frames.recv_multipart(), 1 << 20))
+
+    assert camera.returncode == 0
+    assert [frame.header.seq for frame in received] == list(range(10))
+    assert len({frame.header.session for frame in received}) == 1
+    assert all(frame.header.raw_bytes == len(frame.pixels) for frame in received)
+
+
+def test_the_listener_of_the_document_tells_good_parts_from_others_and_counts_gaps():
+    common = {"camera": "left", "session": "s", "bundle": "b", "bank": "k", "latency_ms": {}}
+    passed = VerdictMessage(**common, seq=0, station_seq=5, verdict=Verdict.PASS, score=0.5)
+    failed = VerdictMessage(
+        **common, seq=2, station_seq=8, verdict=Verdict.UNKNOWN, reason=Reason.BAD_IMAGE
+    )
+    with zmq.Context() as context:
+        socket, address = bound(context, zmq.XPUB)
+        with socket, started(example("### A listener in Python", address)) as listener:
+            try:
+                assert socket.poll(PATIENCE_MS), "the listener of the document does not subscribe"
+                assert socket.recv() == b"\x01" + messages.VERDICT_TOPIC
+                for verdict in (passed, failed):
+                    socket.send_multipart(messages.encode_verdict(verdict))
+                lines = [listener.stdout.readline().strip() for _ in range(3)]
+            finally:
+                listener.terminate()
+
+    assert lines == ["left 0 go on", "missed 2", "left 2 hold bad_image"]
+
+
+# --- the bundle -----------------------------------------------------------------------------------
+
+
+def test_the_bundle_document_lists_the_required_files():
+    assert sorted(names(table_below(BUNDLE, "## Files"))) == sorted(bundles.REQUIRED)
+
+
+def test_the_bundle_document_lists_the_tensors_of_a_bank():
+    tensors = {}
+    for name, shape, dtype, _ in table_below(BUNDLE, "### Bank tensors"):
+        tensors[name.strip("`")] = (shape, dtype)
+
+    bank = empty_bank(("a",), rows_each=7, dimensions=5)
+    expected = {}
+    for name in bank.__dataclass_fields__:
+        array = getattr(bank, name)
+        if isinstance(array, np.ndarray):
+            shape = {(7,): "(N,)", (7, 2): "(N, 2)", (7, 5): "(N, D)"}[array.shape]
+            expected[name] = (shape, str(array.dtype))
+    assert tensors == expected
+
+
+def small_bundle():
+    """A bundle in memory that is whole but for its networks."""
+    bank = bank_to_bytes(empty_bank(("nut",), rows_each=1, dimensions=2))
+    files = {name: name.encode() for name in bundles.REQUIRED}
+    return bundles.pack(
+        files | {bundles.NORMAL_BANK: bank, bundles.ABNORMAL_BANK: bank},
+        parent=None,
+        backbone="none",
+        seed=0,
+        preprocessing={"size_px": 32},
+        scoring={"k": 1, "top_fraction": 1.0},
+        routes={},
+    )
+
+
+def test_the_contract_of_the_graph_lists_what_a_route_feeds():
+    bank = empty_bank(("nut",), rows_each=1, dimensions=2)
+    route = bundles.Route(
+        category="nut",
+        scoring=bundles.Scoring(k=1, temperature=1.0),
+        abnormal_weight=0.0,
+        calibration=bundles.Calibration((1.0, 2.0)),
+        thresholds=bundles.Thresholds(1.0, 2.0),
+    )
+    manifest = bundles.parse_manifest(small_bundle()[bundles.MANIFEST])
+    bundle = bundles.Bundle("", manifest, "", bank, bank, None, {"nut": route}, None)
+
+    feeds = bundle.bank_feeds(route)
+
+    inputs = {
+        row[0].strip("`"): row[1:3] for row in table_below(BUNDLE, "## The contract of full.onnx")
+    }
+    assert set(inputs) == {"frames", *feeds}
+    for name, array in feeds.items():
+        shape, dtype = inputs[name]
+        assert str(array.dtype) == dtype
+        assert array.ndim == len([side for side in shape.strip("()").split(",") if side])
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        f"`{bundles.FORMAT}`",
+        f"at most {bundles.MAX_MANIFEST_BYTES >> 20} MiB",
+        f"one under `{ANY_PRODUCT}`",
+        f"agree to {RELATIVE_TOLERANCE:.0e}".replace("e-0", "e-"),
+        f"`{bundles.MANIFEST}`",
+    ],
+)
+def test_what_the_bundle_document_says_in_prose_is_so(said):
+    assert said in BUNDLE
+
+
+@pytest.mark.skipif(not shutil.which("sha256sum"), reason="no sha256sum on this machine")
+@pytest.mark.parametrize("damaged", [False, True])
+def test_the_check_by_hand_finds_what_the_code_finds(tmp_path, damaged):
+    for path, data in small_bundle().items():
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_bytes(data)
+    if damaged:
+        next((tmp_path / "files").iterdir()).write_bytes(b"something else")
+    lines = code_below(BUNDLE, "## Verify by hand", "sh")
+
+    done = subprocess.run(["sh", "-c", lines], cwd=tmp_path, capture_output=True, text=True)
+
+    assert done.stdout.split()[0] == bundles.digest((tmp_path / bundles.MANIFEST).read_bytes())
+    assert ("whole" in done.stdout.split()) == (not damaged)

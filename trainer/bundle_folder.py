@@ -1,0 +1,67 @@
+"""Bundles on the trainer's disk: read one, or write a new one whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from inspection.bundle import MANIFEST, Bundle, read_bundle
+from inspection.errors import BundleError
+
+
+def open_bundle(folder: Path) -> Bundle:
+    """Read and verify a bundle.
+
+    Raises:
+        BundleError: No bundle is there, or it is damaged.
+    """
+    if not (folder / MANIFEST).is_file():
+        raise BundleError(f"{folder} is no bundle: it has no {MANIFEST}")
+    return read_bundle(lambda path: (folder / path).read_bytes())
+
+
+def check_target(folder: Path) -> None:
+    """Refuse a place where a bundle cannot be written, before hours are spent on it.
+
+    Raises:
+        BundleError: Something else than a bundle lies there already.
+    """
+    if folder.exists() and not (folder / MANIFEST).is_file():
+        raise BundleError(f"{folder} exists and is no bundle; choose another place or remove it")
+
+
+def write_bundle(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write a bundle beside its place and move it there; one that lies there is replaced.
+
+    Args:
+        folder: Where the bundle shall be.
+        files: From `inspection.bundle.pack`.
+
+    Raises:
+        BundleError: As `check_target`.
+    """
+    check_target(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        for path, data in files.items():
+            target = fresh / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        fresh.chmod(0o755)
+        if folder.exists():
+            # A folder cannot be replaced in one step: the old one steps aside, and only then goes.
+            old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
+            folder.rename(old / "bundle")
+            fresh.rename(folder)
+            shutil.rmtree(old)
+        else:
+            fresh.rename(folder)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)

@@ -1,0 +1,141 @@
+"""Scores of good parts by a bank that has not seen them: the raw material of thresholds.
+
+Training images are divided into blocks; each block is scored by banks built from the others. So
+every good image calibrates, and none is taken from the bank that ships.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from inspection.bundle import ANY_PRODUCT
+from inspection.errors import NotEnoughSamplesError
+from inspection.scoring import Scoring
+from inspection.thresholds import Calibration, calibration_of
+from trainer.banks import Evidence
+from trainer.coreset import greedy_k_centre
+from trainer.features import FeatureStore
+from trainer.head import HeadNet
+from trainer.search import attend, enhance, nearest, top_mean
+
+FOLDS = 4
+LEAST_IMAGES = 8
+ANY_PRODUCT_IMAGES = 48
+"""Images of each category, spread over it, that calibrate the route of unknown products."""
+
+
+@dataclass(frozen=True, slots=True)
+class AbnormalSide:
+    """What raises suspicion beside the normal bank: rows, head, and how much it may raise."""
+
+    rows: Tensor
+    head: HeadNet
+    weight: float
+
+
+def folds_of(images: int) -> NDArray[np.int64]:
+    """Number the fold of each image: blocks of consecutive ones, because neighbours are alike.
+
+    Frames taken one after the other often show the same lot, tool and light. Drawn at random, a held
+    out image would have its twin in the bank, and the threshold would come out too low.
+    """
+    return np.arange(images) * FOLDS // images
+
+
+def fold_rows(
+    evidence: Evidence,
+    folds: NDArray[np.int64],
+    rows: int,
+    seed: int,
+    advance: Callable[[int], None],
+) -> list[Tensor]:
+    """Choose, for every fold, a bank from the candidates of the other folds: FOLDS × (N, D)."""
+    banks = []
+    for fold in range(FOLDS):
+        pool = evidence.features[folds[evidence.image] != fold]
+        chosen = greedy_k_centre(pool, rows, np.random.default_rng([seed, fold]), advance)
+        banks.append(torch.from_numpy(pool[chosen]))
+    return banks
+
+
+def calibrate(
+    stores: Mapping[str, FeatureStore],
+    banks: Mapping[str, list[Tensor]],
+    abnormal: Mapping[str, AbnormalSide],
+    scorings: Mapping[str, Scoring],
+    advance: Callable[[int], None],
+) -> tuple[dict[str, Calibration], Calibration]:
+    """Score every good image by the bank of its fold.
+
+    Args:
+        stores: Patch features by category.
+        banks: `fold_rows` by category.
+        abnormal: By category, and for `ANY_PRODUCT`; not searched where its weight is 0.
+        scorings: The constants, by category and for `ANY_PRODUCT`.
+        advance: Told how many images were scored.
+
+    Returns:
+        One calibration for each category, and one for frames of unknown product.
+
+    Raises:
+        NotEnoughSamplesError: A category has fewer than `LEAST_IMAGES` good images.
+    """
+    known: dict[str, Calibration] = {}
+    unknown: list[float] = []
+    for name, store in stores.items():
+        count = len(store.images)
+        folds = folds_of(count)
+        picked = set(np.linspace(0, count - 1, min(count, ANY_PRODUCT_IMAGES)).astype(int))
+        scores = []
+        for image in range(count):
+            patches = torch.from_numpy(np.asarray(store.features[image], np.float32))
+            bank = banks[name][folds[image]]
+            scores.append(_image_score(patches, bank, abnormal[name], scorings[name]))
+            if image in picked:
+                every = torch.cat([rows[folds[image]] for rows in banks.values()])
+                unknown.append(
+                    _image_score(patches, every, abnormal[ANY_PRODUCT], scorings[ANY_PRODUCT])
+                )
+            advance(1)
+        known[name] = calibration_of(scores)
+    return known, calibration_of(unknown)
+
+
+def patch_scores(patches: Tensor, normal: Tensor, side: AbnormalSide, scoring: Scoring) -> Tensor:
+    """Score patches in torch, (P, D) → (P,); see `inspection.scoring.patch_scores`."""
+    distances, memory = _knowledge(patches, normal, scoring)
+    evidence = (patches - memory).square().sum(1).sqrt()
+    if side.weight == 0:
+        return evidence
+    known_defects = _knowledge(patches, side.rows, scoring)
+    logits = side.head(enhance(patches, distances, memory, *known_defects))
+    return evidence * (1.0 + side.weight * torch.relu(logits))
+
+
+def check_enough(category: str, images: int) -> None:
+    """Refuse a category too small to calibrate.
+
+    Raises:
+        NotEnoughSamplesError: Fewer than `LEAST_IMAGES` images.
+    """
+    if images < LEAST_IMAGES:
+        raise NotEnoughSamplesError(
+            f"category {category} has {images} good images to learn from, expected at least "
+            f"{LEAST_IMAGES}; add good parts"
+        )
+
+
+def _knowledge(patches: Tensor, rows: Tensor, scoring: Scoring) -> tuple[Tensor, Tensor]:
+    distances, index = nearest(patches, rows, scoring.k)
+    return distances, attend(distances, index, rows, scoring.temperature)
+
+
+def _image_score(patches: Tensor, bank: Tensor, side: AbnormalSide, scoring: Scoring) -> float:
+    scores = patch_scores(patches, bank, side, scoring)
+    return float(top_mean(scores[None], scoring.top_patches(len(scores)))[0])

@@ -1,0 +1,185 @@
+"""`dualbank-train`: fit a bundle, evaluate it, and look at what it says of single images."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from inspection.errors import DualbankError
+from trainer.bundle_folder import check_target, open_bundle, write_bundle
+from trainer.dataset import find_categories
+from trainer.evaluate import evaluate, table
+from trainer.fit import FitSettings, fit
+from trainer.packing import make_bundle
+from trainer.predict import predict
+from trainer.progress import Progress
+from trainer.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. 0 done, 1 failed, 2 wrong usage."""
+    parser = _parser()
+    args = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    try:
+        result: int = args.run(args)
+        return result
+    except DualbankError as error:
+        print(f"dualbank-train: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"dualbank-train: {error.filename or ''}: {error.strerror}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="dualbank-train", description=__doc__)
+    verbs = parser.add_subparsers(required=True, metavar="COMMAND")
+    defaults = FitSettings()
+
+    verb = verbs.add_parser("fit", help="learn good parts from a folder and write a bundle")
+    verb.add_argument("data", type=Path, metavar="DIR", help="categories, at any depth")
+    verb.add_argument("--out", type=Path, required=True, metavar="BUNDLE")
+    verb.add_argument(
+        "--size",
+        type=int,
+        default=defaults.size_px,
+        metavar="PX",
+        help="side of the network input (default %(default)s)",
+    )
+    verb.add_argument(
+        "--rows",
+        type=int,
+        default=defaults.rows_each,
+        metavar="N",
+        help="normal bank rows of each category (default %(default)s)",
+    )
+    verb.add_argument(
+        "--abnormal-rows",
+        type=int,
+        default=defaults.abnormal_rows_each,
+        metavar="N",
+        help="abnormal bank rows of each category (default %(default)s)",
+    )
+    verb.add_argument(
+        "--abnormal-weight",
+        type=float,
+        default=defaults.abnormal_weight,
+        metavar="W",
+        help="how much the abnormal side may raise a score "
+        "(default %(default)s: without labelled defects it does not help)",
+    )
+    verb.add_argument(
+        "--seed",
+        type=int,
+        default=defaults.seed,
+        metavar="N",
+        help="of every random draw (default %(default)s)",
+    )
+    _common(verb)
+    verb.set_defaults(run=_fit)
+
+    verb = verbs.add_parser("evaluate", help="measure a bundle on test images")
+    verb.add_argument("data", type=Path, metavar="DIR", help="categories, at any depth")
+    verb.add_argument("--bundle", type=Path, required=True, metavar="B")
+    _common(verb, json_to_file=True)
+    verb.set_defaults(run=_evaluate)
+
+    verb = verbs.add_parser("predict", help="score images and write heatmap overlays")
+    verb.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
+    verb.add_argument("--bundle", type=Path, required=True, metavar="B")
+    verb.add_argument("--product", metavar="NAME", help="whose route judges the images")
+    verb.add_argument(
+        "--out",
+        type=Path,
+        default=Path("out/predict"),
+        metavar="DIR",
+        help="where overlays are written (default %(default)s)",
+    )
+    _common(verb)
+    verb.set_defaults(run=_predict)
+    return parser
+
+
+def _common(verb: argparse.ArgumentParser, *, json_to_file: bool = False) -> None:
+    if json_to_file:
+        verb.add_argument(
+            "--json",
+            type=Path,
+            metavar="FILE",
+            help="write the figures there; - for standard output",
+        )
+    else:
+        verb.add_argument("--json", action="store_true", help="print the report as JSON")
+    verb.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def _fit(args: argparse.Namespace) -> int:
+    settings = FitSettings(
+        size_px=args.size,
+        rows_each=args.rows,
+        abnormal_rows_each=args.abnormal_rows,
+        abnormal_weight=args.abnormal_weight,
+        seed=args.seed,
+    )
+    check_target(args.out)
+    categories = find_categories(args.data)
+    progress = Progress(shown=not args.quiet)
+    model = fit(categories, settings, progress)
+    write_bundle(args.out, make_bundle(model, categories))
+    bundle = open_bundle(args.out)
+    thresholds = {name: route.statement for name, route in bundle.manifest.routes.items()}
+    report = {
+        "bundle": bundle.id,
+        "path": str(args.out),
+        "categories": {category.name: len(category.train) for category in categories},
+        "thresholds": thresholds,
+    }
+    if args.json:
+        print(json.dumps(report, indent=1))
+    else:
+        print(f"{args.out}: bundle {bundle.id[:12]}")
+        for name, statement in thresholds.items():
+            print(f"  {name}: {statement}")
+    return 0
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    bundle = open_bundle(args.bundle)
+    categories = find_categories(args.data, need_train=False)
+    report = evaluate(Runtime(bundle), categories, Progress(shown=not args.quiet))
+    text = json.dumps(report, indent=1, allow_nan=False)
+    if args.json == Path("-"):
+        print(text)
+        return 0
+    if args.json is not None:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        args.json.write_text(text + "\n")
+    Console().print(table(report))
+    return 0
+
+
+def _predict(args: argparse.Namespace) -> int:
+    runtime = Runtime(open_bundle(args.bundle))
+    answers = predict(runtime, args.images, args.product, args.out)
+    if args.json:
+        print(json.dumps(answers, indent=1))
+    else:
+        for answer in answers:
+            print(
+                f"{answer['verdict']:<7}{answer['score']:8.2f}  p = {answer['p_value']:.3f}  "
+                f"{answer['image']} → {answer['overlay']}"
+            )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,182 @@
+"""What a bundle is worth on test images, measured through the graph that the station runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from rich.table import Table
+
+from inspection.metrics import (
+    PixelCurves,
+    auroc,
+    average_precision,
+    escape_rate,
+    f1_max,
+    false_reject_rate,
+    frr_at_recall,
+)
+from inspection.preprocessing import Preprocessing, prepare
+from trainer.dataset import Category, Sample, read_image, read_mask, resize
+from trainer.pictures import full_size_map
+from trainer.progress import Progress
+from trainer.runtime import Runtime
+
+RECALL = 0.95
+"""Share of defects that must be caught where `frr_at_95_recall` is read."""
+
+FIGURES = (
+    "image_auroc",
+    "image_ap",
+    "image_f1_max",
+    "frr_at_95_recall",
+    "frr",
+    "escape_rate",
+    "pixel_auroc",
+    "pixel_ap",
+    "aupro",
+)
+"""Fractions; null where a category has no good, no defective or no outlined test images."""
+
+
+def evaluate(
+    runtime: Runtime, categories: Sequence[Category], progress: Progress
+) -> dict[str, Any]:
+    """Measure every category with its product known, and all of them under one threshold.
+
+    Args:
+        runtime: Of the bundle.
+        categories: Products that the bundle knows.
+        progress: Shows how far the work is.
+
+    Returns:
+        The report of `dualbank-train evaluate --json`.
+
+    Raises:
+        InputError: A category is no product of the bundle.
+        DatasetError: A test image or mask cannot be used; it is named.
+    """
+    for category in categories:
+        runtime.bundle.route(category.name)
+    figures: dict[str, dict[str, float | int | None]] = {}
+    pooled_scores, pooled_defects = [], []
+    with progress.task("test images", sum(len(each.test) for each in categories)) as advance:
+        for category in categories:
+            scores, maps = _score(runtime, category, advance)
+            defects = np.array([sample.defect is not None for sample in category.test], bool)
+            figures[category.name] = _measure(runtime, category, scores, defects, maps)
+            pooled_scores.append(scores)
+            pooled_defects.append(defects)
+    blind = _image_auroc(np.concatenate(pooled_scores), np.concatenate(pooled_defects))
+    manifest = runtime.bundle.manifest
+    return {
+        "categories": figures,
+        "mean": {name: _mean([each[name] for each in figures.values()]) for name in FIGURES},
+        "class_blind": {"image_auroc": blind},
+        "settings": {
+            "backbone": manifest.backbone,
+            "seed": manifest.seed,
+            "size_px": manifest.preprocessing.size_px,
+            **manifest.scoring.model_dump(),
+            "normal_rows": len(runtime.bundle.normal.features),
+            "abnormal_rows": len(runtime.bundle.abnormal.features),
+            "product_known": True,
+        },
+        "bundle": runtime.bundle.id,
+    }
+
+
+def table(report: dict[str, Any]) -> Table:
+    """Lay the report out for a terminal."""
+    drawn = Table(title=f"bundle {report['bundle'][:12]}, %")
+    drawn.add_column("category")
+    shown = ("image_auroc", "image_ap", "frr", "escape_rate", "pixel_auroc", "aupro")
+    for name in (*shown, "good", "defective"):
+        drawn.add_column(name, justify="right")
+    for name, row in report["categories"].items():
+        cells = [_percent(row[figure]) for figure in shown]
+        drawn.add_row(name, *cells, str(row["n_good"]), str(row["n_defect"]))
+    drawn.add_section()
+    drawn.add_row("mean", *(_percent(report["mean"][figure]) for figure in shown))
+    drawn.add_row("all under one threshold", _percent(report["class_blind"]["image_auroc"]))
+    return drawn
+
+
+def _score(
+    runtime: Runtime, category: Category, advance: Callable[[int], None]
+) -> tuple[NDArray[np.float64], list[NDArray[np.float32]]]:
+    """Standardised image scores (n,) and raw maps of the test images."""
+    route = runtime.bundle.route(category.name)
+    raw: list[float] = []
+    maps: list[NDArray[np.float32]] = []
+    for sample in category.test:
+        prepared = prepare(read_image(sample.image), runtime.bundle.preprocessing, resize)
+        found = runtime.inspect(prepared[None], route)
+        raw.append(float(found.scores[0]))
+        maps.append(found.maps[0])
+        advance(1)
+    return np.asarray(route.calibration.standardise(np.array(raw))), maps
+
+
+def _measure(
+    runtime: Runtime,
+    category: Category,
+    scores: NDArray[np.float64],
+    defects: NDArray[np.bool_],
+    maps: list[NDArray[np.float32]],
+) -> dict[str, float | int | None]:
+    figures: dict[str, float | int | None] = dict.fromkeys(FIGURES)
+    figures |= {"n_good": int((~defects).sum()), "n_defect": int(defects.sum())}
+    if not defects.any() or defects.all():
+        return figures
+    thresholds = runtime.bundle.route(category.name).thresholds
+    passed = scores <= thresholds.review
+    figures |= {
+        "image_auroc": auroc(scores, defects),
+        "image_ap": average_precision(scores, defects),
+        "image_f1_max": f1_max(scores, defects).value,
+        "frr_at_95_recall": frr_at_recall(scores, defects, RECALL),
+        "frr": false_reject_rate(passed, defects),
+        "escape_rate": escape_rate(passed, defects),
+    }
+    if category.has_masks:
+        curves = _pixel_curves(category.test, maps, runtime.bundle.preprocessing)
+        figures |= {
+            "pixel_auroc": curves.auroc(),
+            "pixel_ap": curves.average_precision(),
+            "aupro": curves.aupro(),
+        }
+    return figures
+
+
+def _pixel_curves(
+    samples: Sequence[Sample], maps: list[NDArray[np.float32]], spec: Preprocessing
+) -> PixelCurves:
+    """Compare maps with masks at the size of the images as they came."""
+    low, high = float(min(map(np.min, maps))), float(max(map(np.max, maps)))
+    curves = PixelCurves(low, high)
+    for sample, anomaly_map in zip(samples, maps, strict=True):
+        shape = read_image(sample.image).shape[:2]
+        regions: NDArray[np.integer[Any]] = np.zeros(shape, np.int32)
+        if sample.mask is not None:
+            mask = read_mask(sample.mask, shape).astype(np.uint8)
+            regions = np.asarray(cv2.connectedComponents(mask, connectivity=8)[1], np.int32)
+        # Interpolation and smoothing average, so only rounding can leave the range.
+        curves.add(np.clip(full_size_map(anomaly_map, spec, shape), low, high), regions)
+    return curves
+
+
+def _image_auroc(scores: NDArray[np.float64], defects: NDArray[np.bool_]) -> float | None:
+    return auroc(scores, defects) if defects.any() and not defects.all() else None
+
+
+def _mean(values: Sequence[float | int | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}"

@@ -1,0 +1,178 @@
+"""The model as ONNX: trunk, head, and `full.onnx`, which joins them around the bank scan.
+
+Banks are inputs of `full.onnx`, so that a bank changes without a new graph. Scan and head are
+written out in ONNX's own text form: they are short, and every operator is chosen.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+import numpy as np
+import onnx
+import torch
+from onnx import ModelProto, TensorProto, compose, helper, numpy_helper, parser
+
+from inspection.preprocessing import Preprocessing
+from inspection.scoring import Head
+from trainer.trunk import DIMENSIONS, Trunk
+
+OPSET = 18
+IR_VERSION = 9  # The newest that ONNX Runtime 1.17 reads.
+
+_HEAD = """
+    hidden = Gemm(enhanced, hidden_weight, hidden_bias)
+    active = Relu(hidden)
+    logit_column = Gemm(active, output_weight, output_bias)
+    logits = Squeeze(logit_column, axis_one)
+"""
+
+
+def export_trunk(trunk: Trunk, spec: Preprocessing) -> bytes:
+    """Export `frames` (B, S, S, 3) uint8 RGB → `patch_features` (B, P, D) float32."""
+    frames = torch.zeros(2, spec.size_px, spec.size_px, 3, dtype=torch.uint8)
+    # The exporter reports every pass at warning level; what matters is checked by parity.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            trunk,
+            (frames,),
+            dynamo=True,
+            input_names=["frames"],
+            output_names=["patch_features"],
+            dynamic_shapes=({0: torch.export.Dim("B", min=1, max=1024)},),
+            opset_version=OPSET,
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    model.ir_version = IR_VERSION
+    # Where each operator came from in the source is of no use to a station, and names its paths.
+    for node in model.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    return bytes(model.SerializeToString())
+
+
+def export_head(head: Head) -> bytes:
+    """Write `enhanced` (P, Z) float32 → `logits` (P,) float32."""
+    inputs = head.hidden_weight.shape[0]
+    model = parser.parse_model(
+        f'<ir_version: {IR_VERSION}, opset_import: ["" : {OPSET}]>\n'
+        f"head (float[P, {inputs}] enhanced) => (float[P] logits)\n"
+        f"<int64[1] axis_one = {{1}}> {{ {_HEAD} }}"
+    )
+    return _checked(_with_weights(model, head))
+
+
+def export_full(trunk: bytes, head: Head, k: int, top_patches: int, spec: Preprocessing) -> bytes:
+    """Join trunk, bank scan and head; `inspection.bundle.Bundle.bank_feeds` states the contract."""
+    first = onnx.load_from_string(trunk)
+    scan = _with_weights(parser.parse_model(_scan_text(k, top_patches, spec)), head)
+    joined = compose.merge_models(
+        compose.add_prefix(first, "trunk/", rename_inputs=False, rename_outputs=False),
+        scan,
+        io_map=[("patch_features", "patches")],
+        outputs=["anomaly_map", "image_score"],
+    )
+    grid = spec.grid[0] * spec.grid[1]
+    joined.graph.output.append(
+        helper.make_tensor_value_info("patch_features", TensorProto.FLOAT, ["B", grid, DIMENSIONS])
+    )
+    return _checked(joined)
+
+
+def _with_weights(model: ModelProto, head: Head) -> ModelProto:
+    for name, values in (
+        ("hidden_weight", head.hidden_weight),
+        ("hidden_bias", head.hidden_bias),
+        ("output_weight", head.output_weight[:, None]),
+        ("output_bias", np.array([head.output_bias], np.float32)),
+    ):
+        model.graph.initializer.append(numpy_helper.from_array(values, name))
+    return model
+
+
+def _checked(model: ModelProto) -> bytes:
+    onnx.checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString())
+
+
+def _scan_text(k: int, top_patches: int, spec: Preprocessing) -> str:
+    """Bank scan and fusion as ONNX text; M = B · P patches of all frames together."""
+    height, width = spec.grid
+    return f"""
+<ir_version: {IR_VERSION}, opset_import: ["" : {OPSET}]>
+bank_scan (
+    float[B, {height * width}, {DIMENSIONS}] patches,
+    float[N, {DIMENSIONS}] normal_rows, bool[N] normal_valid,
+    float[A, {DIMENSIONS}] abnormal_rows, bool[A] abnormal_valid,
+    float temperature, float abnormal_weight
+) => (float[B, {height}, {width}] anomaly_map, float[B] image_score)
+<
+    int64[2] flat_shape = {{-1, {DIMENSIONS}}},
+    int64[3] map_shape = {{-1, {height}, {width}}},
+    int64[2] frame_shape = {{-1, {height * width}}},
+    int64[1] axis_one = {{1}}, int64[1] axis_two = {{2}}, int64[1] zero_index = {{0}},
+    int64[1] k = {{{k}}}, int64[1] top = {{{top_patches}}},
+    float never = {{3.0e38}}, float zero = {{0.0}}, float unity = {{1.0}},
+    float tiny = {{1.0e-6}}
+>
+{{
+    flat = Reshape(patches, flat_shape)
+    flat_3d = Unsqueeze(flat, axis_one)
+    {_knowledge("normal")}
+    evidence = ReduceL2 <keepdims = 0> (normal_residual, axis_one)
+    uses_abnormal = Greater(abnormal_weight, zero)
+    scores = If (uses_abnormal) <
+        then_branch = both_banks () => (float[M] fused) {{
+            {_knowledge("abnormal")}
+            mean_distance = ReduceMean <keepdims = 1> (normal_distances, axis_one)
+            nearest_distance = Gather <axis = 1> (normal_distances, zero_index)
+            mean_above_zero = Add(mean_distance, tiny)
+            density = Div(nearest_distance, mean_above_zero)
+            enhanced = Concat <axis = 1> (flat, normal_residual, abnormal_residual,
+                                          normal_distances, abnormal_distances, density)
+            {_HEAD}
+            suspicion = Relu(logits)
+            raise = Mul(suspicion, abnormal_weight)
+            factor = Add(raise, unity)
+            fused = Mul(evidence, factor)
+        }},
+        else_branch = normal_bank_alone () => (float[M] alone) {{
+            alone = Identity(evidence)
+        }}
+    >
+    anomaly_map = Reshape(scores, map_shape)
+    by_frame = Reshape(scores, frame_shape)
+    highest, highest_index = TopK <axis = 1> (by_frame, top)
+    image_score = ReduceMean <keepdims = 0> (highest, axis_one)
+}}
+"""
+
+
+def _knowledge(bank: str) -> str:
+    """Distances to the K nearest rows of a bank, and the residual q − r of the attention over them.
+
+    |b|² − 2qb in one product only chooses the candidates. In float32 it puts identical unit vectors
+    up to 1.1e-3 apart, so the distances that count are taken from the differences.
+    """
+    return f"""
+    {bank}_norms = ReduceSumSquare <keepdims = 0> ({bank}_rows, axis_one)
+    {bank}_reach = Where({bank}_valid, {bank}_norms, never)
+    {bank}_partial = Gemm <alpha = -2.0, transB = 1> (flat, {bank}_rows, {bank}_reach)
+    {bank}_unused, {bank}_index = TopK <axis = 1, largest = 0> ({bank}_partial, k)
+    {bank}_near = Gather({bank}_rows, {bank}_index)
+    {bank}_gap = Sub(flat_3d, {bank}_near)
+    {bank}_squared = ReduceSumSquare <keepdims = 0> ({bank}_gap, axis_two)
+    {bank}_sorted, {bank}_order = TopK <axis = 1, largest = 0> ({bank}_squared, k)
+    {bank}_distances = Sqrt({bank}_sorted)
+    {bank}_warmth = Div({bank}_squared, temperature)
+    {bank}_logits = Neg({bank}_warmth)
+    {bank}_weights = Softmax <axis = 1> ({bank}_logits)
+    {bank}_weights_3d = Unsqueeze({bank}_weights, axis_one)
+    {bank}_residual_3d = MatMul({bank}_weights_3d, {bank}_gap)
+    {bank}_residual = Squeeze({bank}_residual_3d, axis_one)
+    """

@@ -1,0 +1,210 @@
+"""Good images in, bundle out: the whole of training on one page, and its steps below.
+
+There is one schedule and one outcome: nothing is chosen by looking at test images, which are not
+opened here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from inspection.bank import MemoryBank
+from inspection.bundle import ANY_PRODUCT
+from inspection.errors import InputError
+from inspection.preprocessing import Preprocessing
+from inspection.scoring import Head, Scoring
+from inspection.thresholds import Calibration
+from trainer.backbone import load_backbone
+from trainer.banks import Evidence, gather, normal_bank, textures
+from trainer.calibrate import FOLDS, AbnormalSide, calibrate, check_enough, fold_rows, folds_of
+from trainer.contrast import contrast
+from trainer.dataset import Category, read_prepared
+from trainer.features import FeatureStore, extract, feature_store
+from trainer.head import EPOCHS, HeadNet, head_weights, train_head
+from trainer.progress import Progress
+from trainer.trunk import DIMENSIONS, Trunk
+
+LENGTH_IMAGES = 64
+"""Good images from which the trunk learns how long each layer's features usually are."""
+
+TEXTURES = 24
+"""Drawn pictures that stand for foreign material."""
+
+
+@dataclass(frozen=True, slots=True)
+class FitSettings:
+    """What a fit may be told; the defaults are what BENCHMARKS.md reports.
+
+    Attributes:
+        size_px: Side of the network input.
+        rows_each: Normal rows of each category.
+        abnormal_rows_each: Abnormal rows of each category.
+        k: Neighbours for the attention.
+        top_fraction: Share of the patches whose mean is the image score.
+        abnormal_weight: How much the abnormal side may raise a patch. 0 without labelled defects:
+            pseudo-abnormal rows alone were measured to make rankings worse, never better.
+        seed: Of every random draw.
+    """
+
+    size_px: int = 256
+    rows_each: int = 2048
+    abnormal_rows_each: int = 512
+    k: int = 8
+    top_fraction: float = 0.01
+    abnormal_weight: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.rows_each < 16 or self.abnormal_rows_each < 16 or not 1 <= self.k <= 16:
+            raise InputError(
+                "expected at least 16 rows a category in both banks and 1 <= k <= 16, got "
+                f"{self.rows_each}, {self.abnormal_rows_each} and {self.k}"
+            )
+        if self.abnormal_weight < 0:
+            raise InputError(f"abnormal_weight must not be negative, got {self.abnormal_weight}")
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """Everything that training found out; `trainer.packing` makes a bundle of it."""
+
+    trunk: Trunk
+    preprocessing: Preprocessing
+    scorings: Mapping[str, Scoring]
+    normal: MemoryBank
+    abnormal: MemoryBank
+    head: Head
+    calibrations: Mapping[str, Calibration]
+    settings: FitSettings
+
+
+def fit(categories: Sequence[Category], settings: FitSettings, progress: Progress) -> Model:
+    """Learn one model of all categories from their good training images.
+
+    Args:
+        categories: Each with at least `trainer.calibrate.LEAST_IMAGES` training images.
+        settings: The same for every category.
+        progress: Shows how far the work is.
+
+    Raises:
+        DatasetError: An image cannot be used; it is named.
+        NotEnoughSamplesError: A category is too small.
+    """
+    for category in categories:
+        check_enough(category.name, len(category.train))
+    spec = Preprocessing(settings.size_px)
+    rng = np.random.default_rng(settings.seed)
+    trunk = Trunk(load_backbone()).eval()
+    trunk.learn_lengths(torch.from_numpy(_first_look(categories, spec)))
+    with ExitStack() as held:
+        stores = _extract_all(categories, trunk, spec, progress, held)
+        evidence = {name: gather(store, rng) for name, store in stores.items()}
+        with progress.task("normal bank", settings.rows_each * len(stores)) as advance:
+            sources = {category.name: category.train for category in categories}
+            rows_each, grid_width = settings.rows_each, spec.grid[1]
+            normal = normal_bank(evidence, sources, rows_each, grid_width, rng, advance)
+        folds = {name: folds_of(len(store.images)) for name, store in stores.items()}
+        fold_banks = _fold_banks(evidence, folds, settings, progress)
+        foreign = _foreign(evidence, trunk, spec, rng)
+        examples = contrast(
+            evidence,
+            folds,
+            fold_banks,
+            foreign,
+            rows_each=settings.abnormal_rows_each,
+            k=settings.k,
+            rng=rng,
+        )
+        with progress.task("head", EPOCHS) as advance:
+            net = train_head(examples.normal, examples.abnormal, settings.seed, advance)
+        scorings = {
+            name: Scoring(settings.k, temperature, settings.top_fraction)
+            for name, temperature in examples.temperatures.items()
+        }
+        sides = _sides(examples.bank, net, settings.abnormal_weight)
+        with progress.task("scores of good parts", _images(categories)) as advance:
+            known, unknown = calibrate(stores, fold_banks, sides, scorings, advance)
+    return Model(
+        trunk=trunk,
+        preprocessing=spec,
+        scorings=scorings,
+        normal=normal,
+        abnormal=examples.bank,
+        head=head_weights(net),
+        calibrations={**known, ANY_PRODUCT: unknown},
+        settings=settings,
+    )
+
+
+def _first_look(categories: Sequence[Category], spec: Preprocessing) -> NDArray[np.uint8]:
+    """Read a few good images of every category, spread over its files."""
+    each = max(1, LENGTH_IMAGES // len(categories))
+    return np.stack(
+        [
+            read_prepared(category.train[i], spec)
+            for category in categories
+            for i in np.linspace(0, len(category.train) - 1, each).astype(int)
+        ]
+    )
+
+
+def _images(categories: Sequence[Category]) -> int:
+    return sum(len(category.train) for category in categories)
+
+
+def _extract_all(
+    categories: Sequence[Category],
+    trunk: Trunk,
+    spec: Preprocessing,
+    progress: Progress,
+    held: ExitStack,
+) -> dict[str, FeatureStore]:
+    with progress.task("patch features", _images(categories)) as advance:
+        return {
+            category.name: held.enter_context(feature_store(trunk, category.train, spec, advance))
+            for category in categories
+        }
+
+
+def _fold_banks(
+    evidence: Mapping[str, Evidence],
+    folds: Mapping[str, NDArray[np.int64]],
+    settings: FitSettings,
+    progress: Progress,
+) -> dict[str, list[Tensor]]:
+    rows = settings.rows_each * FOLDS * len(evidence)
+    with progress.task("banks without each fold", rows) as advance:
+        return {
+            name: fold_rows(pool, folds[name], settings.rows_each, settings.seed, advance)
+            for name, pool in evidence.items()
+        }
+
+
+def _foreign(
+    evidence: Mapping[str, Evidence], trunk: Trunk, spec: Preprocessing, rng: np.random.Generator
+) -> dict[str, NDArray[np.float32]]:
+    """Gather, for every category, patches of anything but it: other products and plain textures."""
+    drawn = extract(trunk, textures(TEXTURES, spec.size_px, rng)).reshape(-1, DIMENSIONS)
+    return {
+        name: np.concatenate(
+            [drawn, *(pool.features for other, pool in evidence.items() if other != name)]
+        )
+        for name in evidence
+    }
+
+
+def _sides(bank: MemoryBank, net: HeadNet, weight: float) -> dict[str, AbnormalSide]:
+    """Give every category, and the route of unknown products, the abnormal rows it searches."""
+    sides = {}
+    for category in (*bank.categories, None):
+        rows = bank.rows_of(category)
+        valid = torch.from_numpy(bank.features[rows][bank.valid[rows]])
+        sides[category or ANY_PRODUCT] = AbnormalSide(valid, net, weight)
+    return sides

@@ -1,0 +1,206 @@
+"""A trained model becomes a bundle, if all its runtimes agree on the golden frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from inspection import bundle as formats
+from inspection.bank import bank_to_bytes
+from inspection.bundle import ANY_PRODUCT, Bundle, head_to_bytes, pack, read_bundle
+from inspection.errors import ParityError
+from inspection.golden import (
+    RELATIVE_TOLERANCE,
+    Agreement,
+    GoldenFrame,
+    agreement,
+    golden_from_bytes,
+    golden_to_bytes,
+)
+from inspection.preprocessing import prepare
+from inspection.scoring import image_score, patch_scores
+from inspection.verdicts import judge
+from trainer import backbone, calibrate
+from trainer.dataset import Category, read_image, resize
+from trainer.export import export_full, export_head, export_trunk
+from trainer.features import extract
+from trainer.fit import Model
+from trainer.head import head_net
+from trainer.runtime import Runtime
+
+REVIEW_FRR, REJECT_FRR = 0.05, 0.01
+"""Share of good parts that the first thresholds let be looked at, and be ejected."""
+
+GOLDEN_GOOD = 2
+"""Golden frames of each category that show good parts; one more shows a damaged part."""
+
+
+def make_bundle(model: Model, categories: Sequence[Category]) -> dict[str, bytes]:
+    """Lay out the bundle of a model, golden frames and parity check included.
+
+    Returns:
+        Path below the bundle's folder → bytes, for `trainer.bundle_folder.write_bundle`.
+
+    Raises:
+        ParityError: Torch, numpy and ONNX Runtime do not agree on a golden frame.
+    """
+    trunk = export_trunk(model.trunk, model.preprocessing)
+    settings, grid = model.settings, model.preprocessing.grid
+    top = model.scorings[ANY_PRODUCT].top_patches(grid[0] * grid[1])
+    files = {
+        formats.TRUNK: trunk,
+        formats.HEAD_GRAPH: export_head(model.head),
+        formats.FULL: export_full(trunk, model.head, settings.k, top, model.preprocessing),
+        formats.NORMAL_BANK: bank_to_bytes(model.normal),
+        formats.ABNORMAL_BANK: bank_to_bytes(model.abnormal),
+        formats.HEAD: head_to_bytes(model.head),
+        formats.MODEL_CARD: _model_card(model, categories).encode(),
+    }
+    golden = _golden_frames(model, categories)
+    files[formats.GOLDEN] = golden_to_bytes(golden)
+    laid_out = pack(
+        files,
+        parent=None,
+        backbone=backbone.NAME,
+        seed=settings.seed,
+        preprocessing={"size_px": settings.size_px},
+        scoring={"k": settings.k, "top_fraction": settings.top_fraction},
+        routes={product: _route(model, product) for product in model.calibrations},
+    )
+    check_parity(read_bundle(laid_out.__getitem__))
+    return laid_out
+
+
+def check_parity(bundle: Bundle) -> list[Agreement]:
+    """Hold ONNX Runtime and the numpy oracle against the golden answers, which torch gave.
+
+    Raises:
+        ParityError: One of them is further off than `RELATIVE_TOLERANCE`, or judges otherwise.
+    """
+    runtime = Runtime(bundle)
+    agreements = []
+    for number, golden in enumerate(golden_from_bytes(bundle.file(formats.GOLDEN))):
+        route = bundle.route(golden.product)
+        found = runtime.inspect(golden.prepared[None], route)
+        features = runtime.patch_features(golden.prepared[None], route)[0]
+        slow = patch_scores(
+            features,
+            bundle.normal,
+            bundle.abnormal,
+            bundle.head,
+            route.scoring,
+            category=route.category,
+            weight=route.abnormal_weight,
+        ).reshape(bundle.preprocessing.grid)
+        answers = {
+            "ONNX Runtime": (found.maps[0], float(found.scores[0])),
+            "numpy": (slow, image_score(slow, route.scoring)),
+        }
+        for name, (anomaly_map, score) in answers.items():
+            verdict = judge(score, route.calibration, route.thresholds).decision.verdict
+            agreed = agreement(golden, anomaly_map, score, verdict)
+            agreements.append(agreed)
+            if not agreed.holds:
+                raise ParityError(
+                    f"golden frame {number} ({golden.product}): {name} disagrees with torch by "
+                    f"{agreed.score_error:.2g} of the score and {agreed.map_error:.2g} of the map, "
+                    f"verdict {verdict.value} for {golden.verdict.value}; at most "
+                    f"{RELATIVE_TOLERANCE:g} and the same verdict are allowed. No bundle is written"
+                )
+    return agreements
+
+
+def _route(model: Model, product: str) -> formats.RouteEntry:
+    calibration = model.calibrations[product]
+    thresholds = calibration.thresholds(REVIEW_FRR, REJECT_FRR)
+    return formats.RouteEntry(
+        temperature=model.scorings[product].temperature,
+        abnormal_weight=model.settings.abnormal_weight,
+        good_scores=list(calibration.good_scores),
+        review=thresholds.review,
+        reject=thresholds.reject,
+        statement=calibration.statement(REVIEW_FRR, REJECT_FRR),
+    )
+
+
+def _golden_frames(model: Model, categories: Sequence[Category]) -> list[GoldenFrame]:
+    """Answer golden frames in torch: good parts and a damaged one of each category."""
+    rng = np.random.default_rng(model.settings.seed)
+    golden: list[GoldenFrame] = []
+    for category in categories:
+        good = [read_image(path) for path in category.train[:GOLDEN_GOOD]]
+        golden.extend(_answer(model, category.name, frame) for frame in good)
+        golden.append(_answer(model, category.name, _damaged(good[0], rng)))
+        if len(categories) > 1:
+            golden.append(_answer(model, None, good[0]))
+    return golden
+
+
+def _answer(model: Model, product: str | None, frame: NDArray[np.uint8]) -> GoldenFrame:
+    prepared = prepare(frame, model.preprocessing, resize)
+    scoring = model.scorings[product or ANY_PRODUCT]
+    normal, abnormal = model.normal.rows_of(product), model.abnormal.rows_of(product)
+    side = calibrate.AbnormalSide(
+        torch.from_numpy(model.abnormal.features[abnormal][model.abnormal.valid[abnormal]]),
+        head_net(model.head),
+        model.settings.abnormal_weight,
+    )
+    scores = calibrate.patch_scores(
+        torch.from_numpy(extract(model.trunk, prepared[None])[0]),
+        torch.from_numpy(model.normal.features[normal][model.normal.valid[normal]]),
+        side,
+        scoring,
+    ).numpy()
+    raw = image_score(scores, scoring)
+    calibration = model.calibrations[product or ANY_PRODUCT]
+    thresholds = calibration.thresholds(REVIEW_FRR, REJECT_FRR)
+    return GoldenFrame(
+        product=product,
+        frame=frame,
+        prepared=prepared,
+        anomaly_map=scores.reshape(model.preprocessing.grid),
+        score=raw,
+        verdict=judge(raw, calibration, thresholds).decision.verdict,
+    )
+
+
+def _damaged(frame: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Draw a patch of noise on a good part, an eighth of the frame wide, near the middle."""
+    damaged: NDArray[np.uint8] = frame.copy()
+    height, width = frame.shape[:2]
+    rows, columns = max(4, height // 8), max(4, width // 8)
+    top, left = height // 2 - rows // 2, width // 2 - columns // 2
+    noise = rng.integers(0, 256, (rows, columns, 1), dtype=np.uint8)
+    damaged[top : top + rows, left : left + columns] = noise
+    return damaged
+
+
+def _model_card(model: Model, categories: Sequence[Category]) -> str:
+    """Tell a reader what the model was made of and what it promises."""
+    settings = model.settings
+    lines = [
+        "# Model card",
+        "",
+        f"Backbone {backbone.NAME}, frozen; input {settings.size_px} × {settings.size_px} px RGB; "
+        f"{settings.rows_each} normal and {settings.abnormal_rows_each} abnormal rows a product; "
+        f"seed {settings.seed}.",
+        "",
+        f"The image score is the mean of the highest {settings.top_fraction:.1%} of patch scores, "
+        "in robust standard deviations above the median good part.",
+        "",
+        "| product | good images learned from | thresholds rest on |",
+        "|---|--:|---|",
+    ]
+    for category in categories:
+        statement = model.calibrations[category.name].statement(REVIEW_FRR, REJECT_FRR)
+        lines.append(f"| {category.name} | {len(category.train)} | {statement} |")
+    if settings.abnormal_weight == 0:
+        lines += [
+            "",
+            "No labelled defect was used: the abnormal side is trained on pseudo-abnormal rows and "
+            "has no weight in the score.",
+        ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,68 @@
+"""Single images through a bundle, with a picture of what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from inspection.errors import DatasetError
+from inspection.preprocessing import prepare
+from inspection.verdicts import Region, Verdict, find_regions, judge
+from trainer.dataset import read_image, resize
+from trainer.pictures import overlay
+from trainer.runtime import Runtime
+
+
+def predict(
+    runtime: Runtime, images: Sequence[Path], product: str | None, folder: Path
+) -> list[dict[str, Any]]:
+    """Judge images and write an overlay of each.
+
+    Args:
+        runtime: Of the bundle.
+        images: Files.
+        product: Whose route judges them; None for the only one, or the route of unknown products.
+        folder: For the overlays, PNG; made if need be.
+
+    Returns:
+        One answer an image, in order: image, verdict, score, p_value, thresholds, regions, overlay.
+
+    Raises:
+        InputError: The bundle does not know the product.
+        DatasetError: An image cannot be used.
+    """
+    bundle, spec = runtime.bundle, runtime.bundle.preprocessing
+    route = bundle.route(product)
+    folder.mkdir(parents=True, exist_ok=True)
+    answers = []
+    for number, path in enumerate(images):
+        image = read_image(path)
+        found = runtime.inspect(prepare(image, spec, resize)[None], route)
+        judgement = judge(float(found.scores[0]), route.calibration, route.thresholds)
+        verdict = judgement.decision.verdict
+        standardised = route.calibration.standardise(found.maps[0])
+        regions: tuple[Region, ...] = ()
+        if verdict is not Verdict.PASS:
+            regions = find_regions(standardised, route.thresholds.review, image.shape)
+        # Two folders often hold images of the same name.
+        target = folder / f"{number:04d}-{path.stem}.png"
+        drawn = overlay(image, standardised, spec, route.thresholds, regions, verdict)
+        if not cv2.imwrite(str(target), np.ascontiguousarray(drawn[:, :, ::-1])):
+            raise DatasetError(f"cannot write {target}")
+        answers.append(
+            {
+                "image": str(path),
+                "verdict": verdict.value,
+                "score": judgement.score,
+                "p_value": judgement.p_value,
+                "review": route.thresholds.review,
+                "reject": route.thresholds.reject,
+                "regions": [[box.x_px, box.y_px, box.width_px, box.height_px] for box in regions],
+                "overlay": str(target),
+            }
+        )
+    return answers

@@ -1,0 +1,65 @@
+"""The trunk: a prepared frame in, one feature per 8 × 8 pixel patch out.
+
+Letters: B frames, S input side, P patches, D dimensions, C channels of one map.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from trainer.backbone import CHANNELS, EfficientNetLite0
+
+DIMENSIONS = sum(CHANNELS)
+
+SOFTNESS = 0.5
+"""How much of a layer's usual length is added before dividing: 0 keeps only directions."""
+
+
+class Trunk(nn.Module):
+    """Backbone, one grid, and nearly equal length for every layer of every patch.
+
+    A layer's part x of a patch becomes x / (‖x‖ + 0.5 m), m its mean length on good patches: length
+    follows exposure and contrast, direction follows structure, and very weak responses stay weak.
+    There is no 3 × 3 neighbourhood average. `docs/decisions/0002-features-and-score.md` has what
+    was measured.
+
+    Source: patch features of PatchCore, Roth et al., CVPR 2022, sec. 3.1; the scaling is ours.
+    """
+
+    usual_length: Tensor
+
+    def __init__(self, backbone: EfficientNetLite0) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.register_buffer("usual_length", torch.zeros(len(CHANNELS)))
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """(B, S, S, 3) uint8 RGB → (B, P, D) float32, rows no longer than 1, patches row by row."""
+        maps = self.backbone(to_planes(frames))
+        grid = maps[0].shape[-2:]
+        parts = []
+        for layer, usual in zip(maps, self.usual_length, strict=True):
+            if layer.shape[-2:] != grid:
+                layer = F.interpolate(layer, size=grid, mode="bilinear", align_corners=False)
+            parts.append(layer / (lengths(layer) + SOFTNESS * usual + 1e-6))
+        joined = torch.cat(parts, 1) / len(parts) ** 0.5
+        patches: Tensor = joined.flatten(2).transpose(1, 2).contiguous()
+        return patches  # (B, D, Gh, Gw) → (B, P, D)
+
+    def learn_lengths(self, frames: Tensor) -> None:
+        """Set `usual_length` from prepared good frames, (B, S, S, 3) uint8."""
+        with torch.inference_mode():
+            maps = self.backbone(to_planes(frames))
+            self.usual_length.copy_(torch.stack([lengths(layer).mean() for layer in maps]))
+
+
+def to_planes(frames: Tensor) -> Tensor:
+    """(B, S, S, 3) uint8 → (B, 3, S, S) float32 in 0 … 255."""
+    return frames.permute(0, 3, 1, 2).float()
+
+
+def lengths(layer: Tensor) -> Tensor:
+    """(B, C, H, W) → (B, 1, H, W): L2 norm over channels."""
+    return layer.square().sum(1, keepdim=True).sqrt()
