@@ -55,7 +55,7 @@ class Camera:
             address: The station's `frames`.
             name: 1 to 128 characters.
             product: What the camera looks at, unless `send` says otherwise.
-            timeout_s: How long `send` waits for the station.
+            timeout_s: How long `send` waits for the station, and `close` for the network.
 
         Raises:
             StationError: Not an address.
@@ -66,10 +66,13 @@ class Camera:
         self._address = address
         self._product = product
         self._timeout_s = timeout_s
+        first_ms = min(FIRST_WAIT_MS, int(timeout_s * 1000))
+        self._patience_ms = first_ms, int(timeout_s * 1000) - first_ms
         with ExitStack() as opening:
             owner = opening.enter_context(context())
             # IMMEDIATE: wait for a station rather than queue for one that may never come.
             options = {zmq.SNDHWM: SEND_HIGH_WATER, zmq.IMMEDIATE: 1}
+            options |= {zmq.LINGER: int(timeout_s * 1000), zmq.SNDTIMEO: self._patience_ms[1]}
             self._socket = opening.enter_context(socket(owner, zmq.PUSH, options))
             connect(self._socket, address)
             self._held = opening.pop_all()
@@ -126,22 +129,17 @@ class Camera:
         except ValidationError as error:
             first = error.errors()[0]
             raise InputError(f"{first['loc'][0]} of a frame: {first['msg']}") from error
-        self._wait_for_station()
-        self._socket.send_multipart(encode_frame(header, pixels))
-        self.sent += 1
-        return header
-
-    def _wait_for_station(self) -> None:
-        timeout_ms = int(self._timeout_s * 1000)
-        first_ms = min(FIRST_WAIT_MS, timeout_ms)
-        if self._socket.poll(first_ms, zmq.POLLOUT):
-            return
-        log.warning("waiting for the station", extra={"address": self._address})
-        if not self._socket.poll(timeout_ms - first_ms, zmq.POLLOUT):
+        if not self._socket.poll(self._patience_ms[0], zmq.POLLOUT):
+            log.warning("waiting for the station", extra={"address": self._address})
+        try:
+            self._socket.send_multipart(encode_frame(header, pixels))
+        except zmq.Again as error:
             raise StationError(
                 f"no station takes frames at {self._address} within {self._timeout_s:g} s; "
                 "is it running, and is this its address?"
-            )
+            ) from error
+        self.sent += 1
+        return header
 
 
 def _payload(

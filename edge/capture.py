@@ -21,7 +21,11 @@ RECEIVE_HIGH_WATER = 8
 MOST_PARTS = 3
 
 POLL_MS = 100
-"""How soon a stop is noticed; and at a stop, how long a silence means that nothing is left."""
+"""How soon a stop is noticed."""
+
+SILENCE_MS = 300
+"""At a stop, how long a silence means that nothing is left: on a busy machine ZeroMQ's own thread
+may take a while to bring what the kernel holds."""
 
 DRAIN_MS = 2000
 """At a stop, how long a camera that never falls silent is listened to."""
@@ -53,16 +57,22 @@ class Capture:
         self._poller.register(frames, zmq.POLLIN)
         self._poller.register(monitor, zmq.POLLIN)
 
-    def messages(self, stopping: threading.Event) -> Iterator[list[Buffer]]:
-        """Give message after message; after `stopping`, what ZeroMQ already holds, and end.
+    def messages(
+        self, stopping: threading.Event, failed: threading.Event
+    ) -> Iterator[list[Buffer]]:
+        """Give message after message.
 
         Parts are views of ZeroMQ's own memory, freed when the last view is.
+
+        Args:
+            stopping: Give what ZeroMQ already holds, then end.
+            failed: End at once: what is taken from a camera now could not be recorded.
         """
         stopped_ns: int | None = None
-        while True:
+        while not failed.is_set():
             if stopped_ns is None and stopping.is_set():
                 stopped_ns = self._clock()
-            ready = dict(self._poller.poll(POLL_MS))
+            ready = dict(self._poller.poll(POLL_MS if stopped_ns is None else SILENCE_MS))
             if self._monitor in ready:
                 self._count_peers()
             if self._frames in ready:

@@ -110,6 +110,11 @@ class Health:
             }
 
 
+def is_milestone(count: int) -> bool:
+    """Whether a count is worth a line in the log: 1, 10, 100 …, so that trouble never fills it."""
+    return str(count).rstrip("0") == "1"
+
+
 def _percentiles(values: deque[float]) -> dict[str, float]:
     p50, p99 = np.percentile(np.fromiter(values, np.float64), [50, 99])
     return {"p50": round(float(p50), 3), "p99": round(float(p99), 3)}

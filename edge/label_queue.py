@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.backlog import Backlog
+from edge.health import is_milestone
 from inspection.errors import StationError
 from inspection.messages import Buffer, Frame, VerdictMessage
 
@@ -91,7 +92,8 @@ class LabelQueue:
 
     def offer(self, item: LabelItem) -> None:
         """Hand an item to the writer; never blocks."""
-        self._waiting.put(item)
+        if self._waiting.put(item) and is_milestone(self._waiting.forgotten):
+            log.warning("label queue overflows", extra={"overflowed": self._waiting.forgotten})
 
     def write_all(self) -> None:
         """Write what is offered until `close`; the thread's work."""
@@ -99,7 +101,7 @@ class LabelQueue:
             try:
                 self._store(item)
             except OSError as error:
-                if self._count("failed") == 1:
+                if is_milestone(self._count("failed")):
                     log.error("label queue cannot write", extra={"error": error})
 
     def close(self) -> None:
@@ -129,7 +131,7 @@ class LabelQueue:
         files = _files(item)
         size = sum(len(data) for data in files.values())
         if size > self._budget_bytes:
-            if self._count("failed") == 1:
+            if is_milestone(self._count("failed")):
                 log.error("label queue is too small", extra={"item_bytes": size})
             return
         while self._bytes + size > self._budget_bytes:
@@ -167,7 +169,8 @@ def _files(item: LabelItem) -> dict[str, Buffer]:
         dtype = np.dtype(header.dtype).newbyteorder("<")
         pixels = _npy(np.frombuffer(pixels, dtype).reshape(header.shape))
     document = {
-        "verdict": item.message.model_dump(mode="json"),
+        # Through JSON, where a score that is not a number becomes null: others will read this.
+        "verdict": json.loads(item.message.model_dump_json()),
         "received_unix_ns": item.received_unix_ns,
         "frame": header.model_dump(mode="json"),
         "map_shape": list(item.anomaly_map.shape),

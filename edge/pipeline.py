@@ -23,7 +23,7 @@ import zmq
 from edge.backlog import Backlog, Handover
 from edge.capture import open_capture
 from edge.decode import decode, prepare_frame
-from edge.health import Clock, Health, Stopwatch
+from edge.health import Clock, Health, Stopwatch, is_milestone
 from edge.judging import judge_frame
 from edge.label_queue import LabelItem, LabelQueue
 from edge.ledger import Entry, open_ledger
@@ -86,6 +86,7 @@ class Station:
         self._slots: Handover[PreparedFrame] = Handover(settings.slots)
         self._outcomes: Handover[Outcome] = Handover(OUTCOMES)
         self._stopping = threading.Event()
+        self._cannot_record = threading.Event()
         self._give_up_ns = 0
         # Its put may be called from a signal handler; one entry a signal or dead thread.
         self._ends: SimpleQueue[BaseException | None] = SimpleQueue()
@@ -134,7 +135,7 @@ class Station:
         with open_capture(self._context, self._settings, self.health, self._clock) as capture:
             self.frames_address = capture.address
             ready()
-            for parts in capture.messages(self._stopping):
+            for parts in capture.messages(self._stopping, self._cannot_record):
                 self.health.count("received")
                 self._admit(parts)
 
@@ -153,6 +154,8 @@ class Station:
         receipt = Receipt(header.frame_name, header.product, stopwatch, received_unix_ns)
         for forgotten in self._backlog.put(Arrival(receipt, frame)):
             forgotten.receipt.stopwatch.lap("queue")
+            if is_milestone(self._backlog.forgotten):
+                log.warning("frames forgotten", extra={"forgotten": self._backlog.forgotten})
             self._answer_unknown(
                 forgotten.receipt,
                 Reason.BACKLOG_FULL,
@@ -264,7 +267,7 @@ class Station:
 
     def _count_malformed(self, error: MessageError) -> None:
         count = self.health.count("malformed")
-        if str(count).strip("0") == "1":  # 1, 10, 100 …: a camera gone wrong must not fill the log
+        if is_milestone(count):
             log.warning("malformed message", extra={"malformed": count, "error": error})
 
     # How it ends.
@@ -313,6 +316,7 @@ class Station:
         # scoring what still waits, so nothing is given time to drain.
         self._outcomes.abandon()
         self._give_up_ns = 0
+        self._cannot_record.set()
         self._stopping.set()
 
 

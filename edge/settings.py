@@ -145,9 +145,10 @@ def _check_known(key: str, layer: str) -> None:
     known = list(StationSettings.model_fields)
     if key in known:
         return
-    shown = f"{ENV_PREFIX}{key.upper()}" if layer == "the environment" else repr(key)
     near = difflib.get_close_matches(key, known) or known
-    raise SettingsError(f"{shown} in {layer} is no setting; did you mean {' or '.join(near)}?")
+    if layer == "the environment":
+        key, near = f"{ENV_PREFIX}{key}".upper(), [f"{ENV_PREFIX}{each}".upper() for each in near]
+    raise SettingsError(f"{key!r} in {layer} is no setting; did you mean {' or '.join(near)}?")
 
 
 def _first(error: ValidationError, layers: Mapping[str, Mapping[str, Any]]) -> str:

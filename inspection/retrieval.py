@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 from inspection.errors import InputError
 
+EVEN_SHARE = 1e-6
+"""Weight that every neighbour keeps, so that K equally distant rows are simply averaged."""
+
 
 @dataclass(frozen=True, slots=True)
 class Neighbours:
@@ -77,7 +80,12 @@ def nearest(
 def attend(
     neighbours: Neighbours, features: NDArray[np.floating], temperature: float
 ) -> NDArray[np.float64]:
-    """Rebuild each patch from its neighbours: r(q) = Σ_j softmax_j(−‖q−b_j‖²/τ) b_j.
+    """Rebuild each patch from its neighbours: r(q) = Σ_j w_j b_j / Σ_j w_j.
+
+    w_j = exp(−d_j²/τ) − exp(−d_K²/τ) + 10⁻⁶ exp(−d_1²/τ): softmax attention from which the weight
+    of the farthest neighbour is taken off. A row so enters and leaves the K nearest with no weight,
+    and the result moves smoothly. With plain softmax the K-th and the (K+1)-th row change places,
+    and all their weight with them, whenever two runtimes round differently: `docs/decisions/0003`.
 
     Args:
         neighbours: (P, K) of `nearest`.
@@ -93,9 +101,10 @@ def attend(
     if not temperature > 0:
         raise InputError(f"temperature must be positive, got {temperature}")
     squared = np.square(neighbours.distances)
-    # The nearest row's logit is the largest: taking it off keeps every exponent at or below zero,
-    # and taking it off before the division leaves it 0 however small the temperature is.
+    # Taking the nearest row's logit off before the division keeps every exponent at or below zero,
+    # however small the temperature is.
     weights = np.exp((squared[:, :1] - squared) / temperature)
+    weights += EVEN_SHARE - weights[:, -1:]
     weights /= weights.sum(axis=1, keepdims=True)
     return np.asarray(
         np.einsum("pk,pkd->pd", weights, np.asarray(features, np.float64)[neighbours.rows])

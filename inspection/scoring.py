@@ -119,8 +119,8 @@ def fuse(
 ) -> NDArray[np.float64]:
     """Let the abnormal side raise, and never lower, what the normal bank says.
 
-    s = e · (1 + w · max(0, logit)): with w = 0 it is the normal bank alone, and a patch that the head
-    calls normal keeps its evidence whatever w is.
+    s = e · (1 + w · max(0, logit)): with w = 0 it is the normal bank alone, and a patch that the
+    head calls normal keeps its evidence whatever w is.
 
     Args:
         normal_evidence: (P,) e = ‖q − r_n(q)‖.
@@ -150,7 +150,7 @@ def patch_scores(
     What the normal bank says of a patch is how badly attention over its neighbours rebuilds it,
     e = ‖q − r_n(q)‖. A patch between several good ones is rebuilt better than any one of them is
     near, so a sparse bank is forgiven: mean image AUROC over our six categories 93.6 %, against
-    91.3 % with the distance to the nearest row.
+    92.8 % with the distance to the nearest row of the same bank.
 
     Args:
         patches: (P, D).

@@ -6,6 +6,7 @@ that a distance is all there is to compute, and its answers are the oracle's, to
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,7 @@ def features(frame: NDArray[np.uint8]) -> NDArray[np.float64]:
     return (frame / 255.0).reshape(4, 8, 4, 8, 3).mean(axis=(1, 3)).reshape(16, 3)
 
 
+@cache
 def banks() -> tuple[MemoryBank, MemoryBank]:
     """Normal bank, 20 rows of 24 valid a product, and an abnormal one without evidence."""
     rows_each, used = 24, 20
@@ -117,6 +119,7 @@ def banks() -> tuple[MemoryBank, MemoryBank]:
     return filled, empty_bank(tuple(PRODUCTS), 4, 3)
 
 
+@cache
 def calibration(product: str | None) -> Calibration:
     """Scores of 60 good parts a product that the bank has not seen."""
     shown = [product] if product else list(PRODUCTS)
@@ -125,7 +128,8 @@ def calibration(product: str | None) -> Calibration:
     )
 
 
-def golden_frames() -> list[GoldenFrame]:
+@cache
+def golden_frames() -> tuple[GoldenFrame, ...]:
     """A good and a bad frame of every product, larger than the network's input, with answers."""
     frames = []
     for product in (*PRODUCTS, None):
@@ -137,7 +141,7 @@ def golden_frames() -> list[GoldenFrame]:
             verdict = judge(score, known, known.thresholds(REVIEW_FRR, REJECT_FRR)).decision.verdict
             anomaly_map = scores.reshape(SPEC.grid).astype(np.float32)
             frames.append(GoldenFrame(product, frame, prepared, anomaly_map, score, verdict))
-    return frames
+    return tuple(frames)
 
 
 def tiny_files(**changes: bytes) -> dict[str, bytes]:

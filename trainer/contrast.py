@@ -18,7 +18,7 @@ from torch import Tensor
 from inspection.bank import MemoryBank
 from inspection.bundle import ANY_PRODUCT
 from trainer.banks import Evidence, abnormal_bank, pseudo_abnormal
-from trainer.search import enhance, nearest
+from trainer.search import attention, enhance, nearest
 
 EXAMPLES = 12_000
 """Good patches for the head, shared equally by the categories; as many abnormal ones are drawn."""
@@ -26,9 +26,9 @@ EXAMPLES = 12_000
 FLOOR_QUANTILE = 0.99
 """A pseudo-abnormal row lies farther from the bank than this share of unseen good patches."""
 
-TEMPERATURE_FACTOR = 0.5
-"""τ over the median squared distance of an unseen good patch to its nearest row. Measured, mean
-image AUROC: 93.6 % with 0.5, 93.5 % with 1, 92.9 % with all K rows alike, 92.3 % with 0.25."""
+TEMPERATURE_FACTOR = 1.0
+"""τ over the median squared distance of an unseen good patch to its nearest row. Measured with
+K = 12, mean image AUROC: 93.6 % with 1, 93.6 % with 2, 93.4 % with 0.5, 92.3 % with 0.25."""
 
 DRAWS_PER_ROW = 4
 """Features drawn for each row of the abnormal bank, which keeps the most different ones."""
@@ -50,8 +50,7 @@ class Neighbourhood:
 
     def memory(self, temperature: float) -> Tensor:
         """Attention over the neighbours, (n, D); see `inspection.retrieval.attend`."""
-        weights = torch.softmax(-self.distances.square() / temperature, dim=1)
-        return (weights[:, :, None] * self.near).sum(1)
+        return (attention(self.distances, temperature)[:, :, None] * self.near).sum(1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ import torch
 from onnx import ModelProto, TensorProto, compose, helper, numpy_helper, parser
 
 from inspection.preprocessing import Preprocessing
+from inspection.retrieval import EVEN_SHARE
 from inspection.scoring import Head
 from trainer.trunk import DIMENSIONS, Trunk
 
@@ -118,7 +119,7 @@ bank_scan (
     int64[1] axis_one = {{1}}, int64[1] axis_two = {{2}}, int64[1] zero_index = {{0}},
     int64[1] k = {{{k}}}, int64[1] top = {{{top_patches}}},
     float never = {{3.0e38}}, float zero = {{0.0}}, float unity = {{1.0}},
-    float tiny = {{1.0e-6}}
+    float tiny = {{1.0e-6}}, float even_share = {{{EVEN_SHARE!r}}}
 >
 {{
     flat = Reshape(patches, flat_shape)
@@ -169,9 +170,15 @@ def _knowledge(bank: str) -> str:
     {bank}_squared = ReduceSumSquare <keepdims = 0> ({bank}_gap, axis_two)
     {bank}_sorted, {bank}_order = TopK <axis = 1, largest = 0> ({bank}_squared, k)
     {bank}_distances = Sqrt({bank}_sorted)
-    {bank}_warmth = Div({bank}_squared, temperature)
-    {bank}_logits = Neg({bank}_warmth)
-    {bank}_weights = Softmax <axis = 1> ({bank}_logits)
+    {bank}_lowest = ReduceMin <keepdims = 1> ({bank}_squared, axis_one)
+    {bank}_behind = Sub({bank}_lowest, {bank}_squared)
+    {bank}_logits = Div({bank}_behind, temperature)
+    {bank}_likeness = Exp({bank}_logits)
+    {bank}_farthest = ReduceMin <keepdims = 1> ({bank}_likeness, axis_one)
+    {bank}_above = Sub({bank}_likeness, {bank}_farthest)
+    {bank}_shares = Add({bank}_above, even_share)
+    {bank}_total = ReduceSum <keepdims = 1> ({bank}_shares, axis_one)
+    {bank}_weights = Div({bank}_shares, {bank}_total)
     {bank}_weights_3d = Unsqueeze({bank}_weights, axis_one)
     {bank}_residual_3d = MatMul({bank}_weights_3d, {bank}_gap)
     {bank}_residual = Squeeze({bank}_residual_3d, axis_one)

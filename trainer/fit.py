@@ -56,7 +56,7 @@ class FitSettings:
     size_px: int = 256
     rows_each: int = 2048
     abnormal_rows_each: int = 512
-    k: int = 8
+    k: int = 12
     top_fraction: float = 0.01
     abnormal_weight: float = 0.0
     seed: int = 0

@@ -7,6 +7,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from inspection.retrieval import EVEN_SHARE
+
 # Rows of (chunk, N) distances held at once: 2,048 × 65,536 float32 is 512 MiB.
 CHUNK = 2048
 
@@ -49,8 +51,15 @@ def _lowest(values: Tensor, k: int) -> Tensor:
 
 def attend(distances: Tensor, index: Tensor, rows: Tensor, temperature: float) -> Tensor:
     """Rebuild each patch from its neighbours; see `inspection.retrieval.attend`. → (P, D)."""
-    weights = torch.softmax(-distances.square() / temperature, dim=1)
-    return (weights[:, :, None] * rows[index]).sum(1)
+    return (attention(distances, temperature)[:, :, None] * rows[index]).sum(1)
+
+
+def attention(distances: Tensor, temperature: float) -> Tensor:
+    """Weights of neighbours, (P, K) → (P, K), rows that sum to 1; nearest first."""
+    squared = distances.square()
+    weights = torch.exp((squared[:, :1] - squared) / temperature)
+    weights = weights - weights[:, -1:] + EVEN_SHARE
+    return weights / weights.sum(1, keepdim=True)
 
 
 def enhance(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 import os
 from pathlib import Path
 
@@ -53,6 +55,17 @@ def test_an_item_is_the_frame_as_received_the_map_and_the_verdict(tmp_path: Path
     assert (np.load(folder / "map.npy", allow_pickle=False) == 2.5).all()
     assert document["verdict"]["station_seq"] == 42
     assert document["map_shape"] == [4, 4]
+
+
+def test_a_score_that_is_not_a_number_is_still_json(tmp_path: Path) -> None:
+    strange = item(1)
+    message = strange.message.model_copy(update={"score": math.nan})
+
+    write(tmp_path, [dataclasses.replace(strange, message=message)])
+
+    (path,) = (tmp_path / FOLDER).glob("*/verdict.json")
+    assert "NaN" not in path.read_text()
+    assert json.loads(path.read_text())["verdict"]["score"] is None
 
 
 def test_the_oldest_make_room_within_the_budget_and_are_counted(tmp_path: Path) -> None:

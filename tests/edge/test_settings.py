@@ -43,7 +43,7 @@ def test_an_unknown_key_in_toml_is_told_with_the_nearest_known_one(tmp_path: Pat
 
 
 def test_a_typing_error_in_the_environment_is_no_silent_default() -> None:
-    with pytest.raises(SettingsError, match=r"EDGE_STATEDIR in the environment.*state_dir"):
+    with pytest.raises(SettingsError, match=r"EDGE_STATEDIR' in the environment.*EDGE_STATE_DIR"):
         read_settings(environment={"EDGE_STATEDIR": "/x"})
 
 

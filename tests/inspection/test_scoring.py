@@ -177,7 +177,8 @@ def test_a_weight_that_could_lower_a_score_is_refused(weight):
 def test_patch_scores_are_the_parts_put_together(category, weight):
     rng = np.random.default_rng(1)
     normal, abnormal = a_bank(rng, 13, 5), a_bank(rng, 7, 5)
-    head, scoring = a_head(5, 3), Scoring(k=3, temperature=0.7)
+    # A bias that makes the head suspect something, or fusion would have nothing to do.
+    head, scoring = replace(a_head(5, 3), output_bias=5.0), Scoring(k=3, temperature=0.7)
     patches = rng.normal(size=(11, 5))
 
     found = patch_scores(patches, normal, abnormal, head, scoring, category=category, weight=weight)
