@@ -1,1 +1,1 @@
-"""Labels and scores → thresholds and banks. So far: thresholds; labels and bank updates come here."""
+"""Labels and scores → thresholds and banks. So far thresholds; labels and updates come here."""

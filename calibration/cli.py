@@ -21,7 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"dualbank-calibrate: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"dualbank-calibrate: {error.filename}: {error.strerror}", file=sys.stderr)
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"dualbank-calibrate: {where}{error.strerror or error}", file=sys.stderr)
         return 1
     return result
 
@@ -55,8 +56,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _thresholds(args: argparse.Namespace) -> int:
     parent = open_bundle(args.bundle)
-    manifest = with_thresholds(parent, args.review_frr, args.reject_frr)
-    child = write_child(args.bundle, parent, manifest, args.out)
+    own = with_thresholds(parent, args.review_frr, args.reject_frr)
+    child = write_child(args.bundle, own, args.out)
     routes = summary(child)
     if args.json:
         print(json.dumps({"bundle": child.id, "parent": parent.id, "thresholds": routes}, indent=1))

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from inspection.bundle import Bundle, read_bundle
-from inspection.errors import DualbankError
+from inspection.bundle import MANIFEST, Bundle, read_bundle
+from inspection.errors import BundleError, DualbankError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,6 +29,8 @@ def verify(folder: Path) -> Bundle:
     Raises:
         BundleError: No bundle is there, or a file is missing or damaged; it is named.
     """
+    if not (folder / MANIFEST).is_file():
+        raise BundleError(f"{folder} is no bundle: it has no {MANIFEST}")
     bundle = read_bundle(lambda path: (folder / path).read_bytes())
     for name in bundle.manifest.files:
         bundle.file(name)

@@ -14,7 +14,6 @@ from inspection.errors import BundleError, ParityError
 from inspection.golden import Agreement, GoldenFrame, agreement, golden_from_bytes
 from inspection.preprocessing import TOLERANCE_LEVELS
 from inspection.scoring import image_score, patch_scores
-from inspection.verdicts import judge
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +112,11 @@ def _ask(
     # On the stored pixels, so that the two questions, resize and model, are asked apart.
     route = bundle.route(golden.product)
     scored = scorer.score(golden.prepared, route)
-    verdict = judge(scored.score, route.calibration, route.thresholds).decision.verdict
     return GoldenResult(
         number=number,
         golden=golden,
         levels=int(apart.max()),
-        runtime=agreement(golden, scored.anomaly_map, scored.score, verdict),
+        runtime=agreement(golden, scored.anomaly_map, scored.score, route),
         oracle=_ask_oracle(bundle, scorer, golden) if with_oracle else None,
     )
 
@@ -135,5 +133,4 @@ def _ask_oracle(bundle: Bundle, scorer: OnnxScorer, golden: GoldenFrame) -> Agre
         weight=route.abnormal_weight,
     )
     score = image_score(scores, route.scoring)
-    verdict = judge(score, route.calibration, route.thresholds).decision.verdict
-    return agreement(golden, scores.reshape(bundle.preprocessing.grid), score, verdict)
+    return agreement(golden, scores.reshape(bundle.preprocessing.grid), score, route)

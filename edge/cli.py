@@ -130,7 +130,6 @@ def _golden_row(result: GoldenResult) -> dict[str, Any]:
     return {
         "frame": result.number,
         "product": result.golden.product,
-        "verdict": result.golden.verdict.value,
         "score": result.golden.score,
         "preprocessing_levels": result.levels,
         "runtime_score_error": result.runtime.score_error,

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from inspection.bank import safetensors_metadata
+from inspection.bundle import Route
 from inspection.errors import BundleError, InputError
-from inspection.verdicts import Verdict
+from inspection.verdicts import judge
 
 RELATIVE_TOLERANCE = 1e-4
 """How far two float32 runtimes may be apart on the same prepared frame, relative to the score."""
@@ -34,7 +35,6 @@ class GoldenFrame:
         prepared: (S, S, 3) uint8, after preprocessing.
         anomaly_map: (Gh, Gw) float32, in units of feature distance.
         score: Raw image score.
-        verdict: What it must come to.
     """
 
     product: str | None
@@ -42,7 +42,6 @@ class GoldenFrame:
     prepared: NDArray[np.uint8]
     anomaly_map: NDArray[np.float32]
     score: float
-    verdict: Verdict
 
     def __post_init__(self) -> None:
         for name, array, channels, dtype in (
@@ -81,17 +80,24 @@ class Agreement:
 
 
 def agreement(
-    golden: GoldenFrame, anomaly_map: NDArray[np.floating], score: float, verdict: Verdict
+    golden: GoldenFrame, anomaly_map: NDArray[np.floating], score: float, route: Route
 ) -> Agreement:
-    """Compare a runtime's answer with the golden one; maps of other shapes are infinitely apart."""
+    """Compare a runtime's answer with the golden one; maps of other shapes are infinitely apart.
+
+    The verdicts compared are what both scores come to by the route, so a bundle with other
+    thresholds keeps its golden frames.
+    """
     map_error = math.inf
     if anomaly_map.shape == golden.anomaly_map.shape:
         highest = max(float(np.abs(golden.anomaly_map).max()), 1e-12)
         map_error = float(np.abs(anomaly_map - golden.anomaly_map).max()) / highest
+    decisions = [
+        judge(raw, route.calibration, route.thresholds).decision for raw in (score, golden.score)
+    ]
     return Agreement(
         score_error=abs(score - golden.score) / max(abs(golden.score), 1e-12),
         map_error=map_error,
-        same_verdict=verdict is golden.verdict,
+        same_verdict=decisions[0] == decisions[1],
     )
 
 
@@ -102,10 +108,7 @@ def golden_to_bytes(frames: Sequence[GoldenFrame]) -> bytes:
         arrays[f"{i}.frame"] = np.ascontiguousarray(golden.frame)
         arrays[f"{i}.prepared"] = np.ascontiguousarray(golden.prepared)
         arrays[f"{i}.anomaly_map"] = np.ascontiguousarray(golden.anomaly_map)
-    answers = [
-        {"product": golden.product, "score": golden.score, "verdict": golden.verdict.value}
-        for golden in frames
-    ]
+    answers = [{"product": golden.product, "score": golden.score} for golden in frames]
     return bytes(safetensors.numpy.save(arrays, metadata={"answers": json.dumps(answers)}))
 
 
@@ -125,7 +128,6 @@ def golden_from_bytes(data: bytes) -> tuple[GoldenFrame, ...]:
                 prepared=arrays[f"{i}.prepared"],
                 anomaly_map=arrays[f"{i}.anomaly_map"],
                 score=float(answer["score"]),
-                verdict=Verdict(answer["verdict"]),
             )
             for i, answer in enumerate(answers)
         )

@@ -149,7 +149,9 @@ class VerdictMessage(_Wire):
     latency_ms: dict[str, float]
 
     @model_validator(mode="after")
-    def _unknown_has_a_reason(self) -> VerdictMessage:
+    def _is_backed(self) -> VerdictMessage:
+        if self.verdict is Verdict.PASS and (self.score is None or self.reason is not None):
+            raise ValueError("a verdict of PASS needs a score, and has no reason")
         if self.verdict is not Verdict.PASS and self.reason is None:
             raise ValueError(f"a verdict of {self.verdict.value} needs a reason")
         return self

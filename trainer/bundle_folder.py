@@ -27,10 +27,15 @@ def check_target(folder: Path) -> None:
     """Refuse a place where a bundle cannot be written, before hours are spent on it.
 
     Raises:
-        BundleError: Something else than a bundle lies there already.
+        BundleError: Something else than a bundle lies there already, or nothing can be made there.
     """
-    if folder.exists() and not (folder / MANIFEST).is_file():
+    if os.path.lexists(folder) and not (folder / MANIFEST).is_file():
         raise BundleError(f"{folder} exists and is no bundle; choose another place or remove it")
+    above = next(path for path in Path(os.path.abspath(folder)).parents if os.path.lexists(path))
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise BundleError(
+            f"cannot make {folder}: {above} is no folder that we may write to; choose another place"
+        )
 
 
 def write_bundle(folder: Path, files: Mapping[str, bytes]) -> None:
@@ -44,6 +49,7 @@ def write_bundle(folder: Path, files: Mapping[str, bytes]) -> None:
         BundleError: As `check_target`.
     """
     check_target(folder)
+    folder = Path(os.path.abspath(folder))
     folder.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
@@ -56,12 +62,27 @@ def write_bundle(folder: Path, files: Mapping[str, bytes]) -> None:
                 os.fsync(file.fileno())
         fresh.chmod(0o755)
         if folder.exists():
-            # A folder cannot be replaced in one step: the old one steps aside, and only then goes.
-            old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
-            folder.rename(old / "bundle")
-            fresh.rename(folder)
-            shutil.rmtree(old)
+            _replace(folder, fresh)
         else:
             fresh.rename(folder)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _replace(folder: Path, fresh: Path) -> None:
+    """Put a new bundle where an old one lies, which stays if that fails.
+
+    A folder cannot be replaced in one step: the old one steps aside, and only then goes.
+    """
+    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
+    try:
+        folder.rename(aside / "bundle")
+        try:
+            fresh.rename(folder)
+        except OSError:
+            (aside / "bundle").rename(folder)
+            raise
+    except OSError:
+        aside.rmdir()
+        raise
+    shutil.rmtree(aside)

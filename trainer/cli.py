@@ -36,7 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"dualbank-train: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"dualbank-train: {error.filename or ''}: {error.strerror}", file=sys.stderr)
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"dualbank-train: {where}{error.strerror or error}", file=sys.stderr)
         return 1
 
 

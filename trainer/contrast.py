@@ -17,6 +17,7 @@ from torch import Tensor
 
 from inspection.bank import MemoryBank
 from inspection.bundle import ANY_PRODUCT
+from inspection.errors import InputError
 from trainer.banks import Evidence, abnormal_bank, pseudo_abnormal
 from trainer.search import attention, enhance, nearest
 
@@ -96,6 +97,9 @@ def contrast(
         rows_each: Abnormal rows of each category.
         k: Neighbours.
         rng: Draws patches, pairs and λ.
+
+    Raises:
+        InputError: The images of a category are copies of one another.
     """
     each = EXAMPLES // len(evidence)
     seen = {
@@ -116,9 +120,7 @@ def contrast(
     bank = abnormal_bank({name: rows[kept[name] :] for name, rows in fused.items()}, rows_each, rng)
     gaps = {name: hood.distances[:, 0] for name, hood in seen.items()}
     gaps[ANY_PRODUCT] = torch.cat(list(gaps.values()))
-    temperatures = {
-        name: TEMPERATURE_FACTOR * float(gap.square().median()) for name, gap in gaps.items()
-    }
+    temperatures = {name: _temperature(name, gap) for name, gap in gaps.items()}
     normal, abnormal = [], []
     for name, hood in seen.items():
         mine = bank.rows_of(name)
@@ -127,6 +129,16 @@ def contrast(
         normal.append(_enhanced(hood, look_up(hood.patches, defects, k), temperatures[name]))
         abnormal.append(_enhanced(pseudo, look_up(pseudo.patches, defects, k), temperatures[name]))
     return Contrast(torch.cat(normal), torch.cat(abnormal), bank, temperatures)
+
+
+def _temperature(name: str, gaps: Tensor) -> float:
+    temperature = TEMPERATURE_FACTOR * float(gaps.square().median())
+    if temperature > 0:
+        return temperature
+    raise InputError(
+        f"most good images of category {name} are copies of one another, so that nothing can be "
+        "learned of how good parts differ; take every image of another part"
+    )
 
 
 def _unseen(

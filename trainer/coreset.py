@@ -53,6 +53,7 @@ def greedy_k_centre(
     """
     n, dimensions = features.shape
     if n <= rows:
+        advance(n)
         return np.arange(n)
     points = torch.from_numpy(features)
     if dimensions > PROJECTED_DIMENSIONS:

@@ -12,20 +12,22 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NoReturn
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from inspection.bundle import ANY_PRODUCT
 from inspection.errors import DatasetError, ImageError
-from inspection.images import probe
+from inspection.images import image_format, probe
 from inspection.preprocessing import Preprocessing, ResizePass, prepare, to_rgb8
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
-"""Files with another ending are refused, unless their name begins with a dot."""
+"""Files with another ending, in capitals or not, are refused, unless they are hidden."""
 
-# What file managers leave behind: not images, and nobody means them to be.
-IGNORED_NAMES = frozenset({"thumbs.db", "desktop.ini"})
+# What file managers and archives leave behind, hidden files and folders beside: nobody means them.
+IGNORED_NAMES = frozenset({"thumbs.db", "desktop.ini", "__macosx", "@eadir"})
 
 TEST_EVERY = 5
 """In the plain layout every fifth good image, in order of names, is for the test."""
@@ -67,8 +69,9 @@ def find_categories(root: Path, *, need_train: bool = True) -> tuple[Category, .
     """List the categories below a folder, or the folder itself when it is one; sorted by name.
 
     Raises:
-        DatasetError: No category, a category without images, a file that is no image, or a defect
-            without its mask in a category that has masks.
+        DatasetError: No category, a category without images or with a name that cannot be written
+            down, a file that is no image, images where no layout has them, or a defect without its
+            mask in a category that has masks.
     """
     if not root.is_dir():
         raise DatasetError(f"expected a folder of images, got {root}, which is not a folder")
@@ -78,6 +81,8 @@ def find_categories(root: Path, *, need_train: bool = True) -> tuple[Category, .
             f"no category below {root}: expected folders with train/good (MVTec layout) or with "
             "good (plain layout)"
         )
+    for folder in folders:
+        _check_name(folder, _name(folder, root, folders))
     categories = [_read_category(folder, _name(folder, root, folders)) for folder in folders]
     for category in categories:
         if need_train and not category.train:
@@ -92,13 +97,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         DatasetError: The file cannot be read, is truncated, or is of a kind we refuse.
     """
     try:
-        data = path.read_bytes()
-        if path.suffix.lower() in (".png", ".jpg", ".jpeg"):
-            probe(data)
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
-        if image is None:
-            raise ImageError("its content is not an image that OpenCV can decode")
-        return to_rgb8(image, "bgr")
+        return to_rgb8(_decode(path, cv2.IMREAD_UNCHANGED), "bgr")
     except (OSError, ImageError, cv2.error) as error:
         raise DatasetError(f"cannot use {path}: {error}; replace or remove the file") from error
 
@@ -113,17 +112,20 @@ def read_prepared(path: Path, spec: Preprocessing) -> NDArray[np.uint8]:
 
 
 def read_mask(path: Path, shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """Read a mask as (H, W) bool: any value above 0 is defect.
+    """Read a mask as (H, W) bool: any value above 0 is defect, in 8 bits or 16.
 
     Raises:
-        DatasetError: Unreadable, or of another size than its image.
+        DatasetError: Unreadable, truncated, or of another size than its image.
     """
-    data = np.frombuffer(path.read_bytes(), np.uint8)
-    mask = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE) if data.size else None
-    if mask is None:
-        raise DatasetError(f"cannot read the mask {path}; replace the file")
+    try:
+        mask = _decode(path, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION)
+    except (OSError, ImageError, cv2.error) as error:
+        raise DatasetError(f"cannot use the mask {path}: {error}; replace the file") from error
     if mask.shape != shape:
-        raise DatasetError(f"mask {path} is {mask.shape}, but its image is {shape}")
+        raise DatasetError(
+            f"mask {path} is {mask.shape}, but its image is {shape}, (height, width) in px; "
+            "draw it at the size of the image"
+        )
     return np.asarray(mask > 0)
 
 
@@ -133,6 +135,17 @@ def resize(image: NDArray[np.uint8], step: ResizePass) -> NDArray[np.uint8]:
     return np.asarray(
         cv2.resize(image, (step.width_px, step.height_px), interpolation=mode), np.uint8
     )
+
+
+def _decode(path: Path, mode: int) -> NDArray[Any]:
+    data = path.read_bytes()
+    # Whatever the name says: OpenCV goes by the content, and fills what is missing with grey.
+    if path.suffix.lower() in (".png", ".jpg", ".jpeg") or image_format(data) is not None:
+        probe(data)
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), mode) if data else None
+    if image is None:
+        raise ImageError("its content is not an image that OpenCV can decode")
+    return np.asarray(image)
 
 
 def _category_folders(root: Path) -> Iterator[Path]:
@@ -146,23 +159,49 @@ def _category_folders(root: Path) -> Iterator[Path]:
         if real in seen:
             continue
         seen.add(real)
-        if (folder / "train" / "good").is_dir() or (folder / "good").is_dir():
+        if _is_mvtec(folder) or (folder / "good").is_dir():
             yield folder
         else:
-            pending.extend(child for child in folder.iterdir() if child.is_dir())
+            # Sorted, so that of two links to one folder it is always the same that counts.
+            children = sorted((p for p in folder.iterdir() if p.is_dir()), reverse=True)
+            pending.extend(child for child in children if not _is_ignored(child.name))
+
+
+def _is_mvtec(folder: Path) -> bool:
+    """Whether it has the parts of the MVTec layout; a folder only to test on has no `train`."""
+    return any((folder / part / "good").is_dir() for part in ("train", "test"))
 
 
 def _name(folder: Path, root: Path, folders: list[Path]) -> str:
     if folder == root:
-        return root.resolve().name
+        # Not resolved: a category is called what the link to it is called, here as below.
+        return Path(os.path.abspath(root)).name
     if sum(other.name == folder.name for other in folders) > 1:
         return folder.relative_to(root).as_posix()
     return folder.name
 
 
+def _check_name(folder: Path, name: str) -> None:
+    """Refuse a name that a bundle cannot hold, before hours are spent on it."""
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise DatasetError(
+            f"the name of category {os.fsencode(folder)!r} is not UTF-8; rename the folder"
+        ) from error
+    if name in ("", ANY_PRODUCT):
+        raise DatasetError(f"a category cannot be called {name!r}, as {folder} is; rename it")
+
+
 def _read_category(folder: Path, name: str) -> Category:
-    if (folder / "train" / "good").is_dir():
+    if _is_mvtec(folder):
         return _read_mvtec(folder, name)
+    for other in sorted(p for p in folder.iterdir() if p.is_dir()):
+        if other.name not in ("good", "defect") and _holds_images(other):
+            raise DatasetError(
+                f"{other} holds images, but is neither good nor defect; rename it, or move it out "
+                f"of category {name}"
+            )
     good = _images(folder / "good")
     defects = _images(folder / "defect") if (folder / "defect").is_dir() else []
     test = [Sample(path) for path in good[TEST_EVERY - 1 :: TEST_EVERY]]
@@ -176,20 +215,24 @@ def _read_category(folder: Path, name: str) -> Category:
 
 def _read_mvtec(folder: Path, name: str) -> Category:
     truth = folder / "ground_truth"
-    has_masks = truth.is_dir() and any(truth.iterdir())
+    has_masks = truth.is_dir() and any(not _is_ignored(p.name) for p in truth.iterdir())
     test: list[Sample] = []
-    kinds = sorted(p for p in (folder / "test").iterdir()) if (folder / "test").is_dir() else []
+    kinds = sorted((folder / "test").iterdir()) if (folder / "test").is_dir() else []
     for kind in kinds:
-        if not kind.is_dir():
-            _refuse_unless_ignored(kind)
+        if _is_ignored(kind.name):
             continue
+        if not kind.is_dir():
+            _refuse(kind)
         for image in _images(kind):
             if kind.name == "good":
                 test.append(Sample(image))
             else:
-                mask = _mask_of(image, truth / kind.name) if has_masks else None
+                # In the subfolder of its image: two subfolders often number their images alike.
+                place = truth / image.parent.relative_to(folder / "test")
+                mask = _mask_of(image, place) if has_masks else None
                 test.append(Sample(image, kind.name, mask))
-    return Category(name, tuple(_images(folder / "train" / "good")), tuple(test), has_masks)
+    good = folder / "train" / "good"
+    return Category(name, tuple(_images(good) if good.is_dir() else ()), tuple(test), has_masks)
 
 
 def _mask_of(image: Path, folder: Path) -> Path:
@@ -203,25 +246,46 @@ def _mask_of(image: Path, folder: Path) -> Path:
 
 
 def _images(folder: Path) -> list[Path]:
-    """Every image below a folder, sorted by path.
+    """Every image below a folder, sorted by path; a folder that links lead to twice counts once.
 
     Raises:
-        DatasetError: A file that is no image by its ending; it is named.
+        DatasetError: A file that is no image by its ending, or a folder that cannot be read.
     """
     found = []
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        folders.sort()
-        for name in sorted(names):
-            path = Path(parent) / name
-            if path.suffix.lower() in IMAGE_SUFFIXES and not name.startswith("."):
-                found.append(path)
-            else:
-                _refuse_unless_ignored(path)
+    for path in _files(folder):
+        if path.suffix.lower() not in IMAGE_SUFFIXES:
+            _refuse(path)
+        found.append(path)
     return sorted(found)
 
 
-def _refuse_unless_ignored(path: Path) -> None:
-    if not path.name.startswith(".") and path.name.lower() not in IGNORED_NAMES:
-        raise DatasetError(
-            f"{path} is not an image ({', '.join(sorted(IMAGE_SUFFIXES))}); remove or convert it"
-        )
+def _holds_images(folder: Path) -> bool:
+    return any(path.suffix.lower() in IMAGE_SUFFIXES for path in _files(folder))
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Walk the files below a folder through links, without what is hidden or ignored."""
+    # A link back to a folder above would bring in the whole category, defects and all.
+    seen = {str(above) for above in Path(os.path.realpath(folder)).parents}
+    for parent, folders, names in os.walk(folder, onerror=_cannot_list, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not _is_ignored(name))
+        yield from (Path(parent) / name for name in sorted(names) if not _is_ignored(name))
+
+
+def _cannot_list(error: OSError) -> NoReturn:
+    raise DatasetError(f"cannot list {error.filename}: {error.strerror}") from error
+
+
+def _is_ignored(name: str) -> bool:
+    return name.startswith(".") or name.lower() in IGNORED_NAMES
+
+
+def _refuse(path: Path) -> NoReturn:
+    raise DatasetError(
+        f"{path} is not an image ({', '.join(sorted(IMAGE_SUFFIXES))}); remove or convert it"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from inspection.errors import InputError
 from inspection.preprocessing import Preprocessing
 from trainer.dataset import read_prepared
 from trainer.trunk import DIMENSIONS, Trunk
@@ -48,9 +50,11 @@ def feature_store(
 
     Raises:
         DatasetError: An image cannot be used; it is named.
+        InputError: The disk has no room for the features.
     """
     patches = spec.grid[0] * spec.grid[1]
     with TemporaryDirectory(prefix="dualbank-features-") as folder:
+        _check_room(Path(folder), len(images) * patches * DIMENSIONS * 2)
         features = np.lib.format.open_memmap(
             Path(folder) / "features.npy",
             mode="w+",
@@ -64,6 +68,16 @@ def feature_store(
             )
             advance(len(batch))
         yield FeatureStore(tuple(images), features)
+
+
+def _check_room(folder: Path, needed_bytes: int) -> None:
+    """Refuse to begin on a full disk: writing to a memory map without room kills the process."""
+    free_bytes = shutil.disk_usage(folder).free
+    if needed_bytes > free_bytes:
+        raise InputError(
+            f"patch features need {needed_bytes / 1e9:.1f} GB in {folder.parent}, but only "
+            f"{free_bytes / 1e9:.1f} GB are free; set TMPDIR to a larger disk"
+        )
 
 
 def extract(trunk: Trunk, frames: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -6,6 +6,7 @@ opened here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -37,10 +38,13 @@ LENGTH_IMAGES = 64
 TEXTURES = 24
 """Drawn pictures that stand for foreign material."""
 
+FOREIGN = 40_000
+"""Foreign patches of each category, about; some 14,000 are drawn from them."""
+
 
 @dataclass(frozen=True, slots=True)
 class FitSettings:
-    """What a fit may be told; the defaults are what BENCHMARKS.md reports.
+    """What a fit may be told, checked at once; the defaults are what BENCHMARKS.md reports.
 
     Attributes:
         size_px: Side of the network input.
@@ -67,8 +71,15 @@ class FitSettings:
                 "expected at least 16 rows a category in both banks and 1 <= k <= 16, got "
                 f"{self.rows_each}, {self.abnormal_rows_each} and {self.k}"
             )
-        if self.abnormal_weight < 0:
-            raise InputError(f"abnormal_weight must not be negative, got {self.abnormal_weight}")
+        if not 0 <= self.abnormal_weight < math.inf:
+            raise InputError(
+                f"abnormal_weight must be 0 or more and finite, got {self.abnormal_weight}"
+            )
+        if not 0 <= self.seed < 1 << 63:
+            raise InputError(f"expected a seed from 0 to 2^63 - 1, got {self.seed}")
+        # What they refuse is better refused now than after hours.
+        Preprocessing(self.size_px)
+        Scoring(self.k, 1.0, self.top_fraction)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,13 +202,21 @@ def _foreign(
     evidence: Mapping[str, Evidence], trunk: Trunk, spec: Preprocessing, rng: np.random.Generator
 ) -> dict[str, NDArray[np.float32]]:
     """Gather, for every category, patches of anything but it: other products and plain textures."""
-    drawn = extract(trunk, textures(TEXTURES, spec.size_px, rng)).reshape(-1, DIMENSIONS)
+    drawn = np.concatenate(
+        [extract(trunk, some) for some in np.split(textures(TEXTURES, spec.size_px, rng), TEXTURES)]
+    ).reshape(-1, DIMENSIONS)
     return {
-        name: np.concatenate(
+        name: _thinned(
             [drawn, *(pool.features for other, pool in evidence.items() if other != name)]
         )
         for name in evidence
     }
+
+
+def _thinned(pools: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Join pools, each to its share of `FOREIGN`: held whole, memory would grow as C² categories."""
+    step = max(1, sum(map(len, pools)) // FOREIGN)
+    return np.concatenate([pool[::step] for pool in pools])
 
 
 def _sides(bank: MemoryBank, net: HeadNet, weight: float) -> dict[str, AbnormalSide]:

@@ -22,7 +22,6 @@ from inspection.golden import (
 )
 from inspection.preprocessing import prepare
 from inspection.scoring import image_score, patch_scores
-from inspection.verdicts import judge
 from trainer import backbone, calibrate
 from trainer.dataset import Category, read_image, resize
 from trainer.export import export_full, export_head, export_trunk
@@ -100,15 +99,15 @@ def check_parity(bundle: Bundle) -> list[Agreement]:
             "numpy": (slow, image_score(slow, route.scoring)),
         }
         for name, (anomaly_map, score) in answers.items():
-            verdict = judge(score, route.calibration, route.thresholds).decision.verdict
-            agreed = agreement(golden, anomaly_map, score, verdict)
+            agreed = agreement(golden, anomaly_map, score, route)
             agreements.append(agreed)
             if not agreed.holds:
                 raise ParityError(
                     f"golden frame {number} ({golden.product}): {name} disagrees with torch by "
                     f"{agreed.score_error:.2g} of the score and {agreed.map_error:.2g} of the map, "
-                    f"verdict {verdict.value} for {golden.verdict.value}; at most "
-                    f"{RELATIVE_TOLERANCE:g} and the same verdict are allowed. No bundle is written"
+                    f"and comes to {'the same' if agreed.same_verdict else 'another'} verdict; at "
+                    f"most {RELATIVE_TOLERANCE:g} and the same verdict are allowed. No bundle is "
+                    "written"
                 )
     return agreements
 
@@ -154,16 +153,12 @@ def _answer(model: Model, product: str | None, frame: NDArray[np.uint8]) -> Gold
         side,
         scoring,
     ).numpy()
-    raw = image_score(scores, scoring)
-    calibration = model.calibrations[product or ANY_PRODUCT]
-    thresholds = calibration.thresholds(REVIEW_FRR, REJECT_FRR)
     return GoldenFrame(
         product=product,
         frame=frame,
         prepared=prepared,
         anomaly_map=scores.reshape(model.preprocessing.grid),
-        score=raw,
-        verdict=judge(raw, calibration, thresholds).decision.verdict,
+        score=image_score(scores, scoring),
     )
 
 
@@ -202,5 +197,11 @@ def _model_card(model: Model, categories: Sequence[Category]) -> str:
             "",
             "No labelled defect was used: the abnormal side is trained on pseudo-abnormal rows and "
             "has no weight in the score.",
+        ]
+    else:
+        lines += [
+            "",
+            "No labelled defect was used: the abnormal side is trained on pseudo-abnormal rows. It "
+            f"may raise a patch score, with weight {settings.abnormal_weight:g}.",
         ]
     return "\n".join(lines) + "\n"

@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
 
-from inspection.errors import DatasetError
 from inspection.preprocessing import prepare
 from inspection.verdicts import Region, Verdict, find_regions, judge
 from trainer.dataset import read_image, resize
@@ -34,6 +32,7 @@ def predict(
     Raises:
         InputError: The bundle does not know the product.
         DatasetError: An image cannot be used.
+        OSError: An overlay cannot be written.
     """
     bundle, spec = runtime.bundle, runtime.bundle.preprocessing
     route = bundle.route(product)
@@ -51,8 +50,7 @@ def predict(
         # Two folders often hold images of the same name.
         target = folder / f"{number:04d}-{path.stem}.png"
         drawn = overlay(image, standardised, spec, route.thresholds, regions, verdict)
-        if not cv2.imwrite(str(target), np.ascontiguousarray(drawn[:, :, ::-1])):
-            raise DatasetError(f"cannot write {target}")
+        target.write_bytes(cv2.imencode(".png", drawn[:, :, ::-1])[1].tobytes())
         answers.append(
             {
                 "image": str(path),

@@ -16,6 +16,9 @@ DIMENSIONS = sum(CHANNELS)
 SOFTNESS = 0.5
 """How much of a layer's usual length is added before dividing: 0 keeps only directions."""
 
+LENGTH_BATCH = 8
+"""Frames that `learn_lengths` looks at together."""
+
 
 class Trunk(nn.Module):
     """Backbone, one grid, and nearly equal length for every layer of every patch.
@@ -50,9 +53,13 @@ class Trunk(nn.Module):
 
     def learn_lengths(self, frames: Tensor) -> None:
         """Set `usual_length` from prepared good frames, (B, S, S, 3) uint8."""
+        # A few at a time: the first blocks take 100 MB for a single frame of 1024 px.
+        usual = []
         with torch.inference_mode():
-            maps = self.backbone(to_planes(frames))
-            self.usual_length.copy_(torch.stack([lengths(layer).mean() for layer in maps]))
+            for some in torch.split(frames, LENGTH_BATCH):
+                maps = self.backbone(to_planes(some))
+                usual.append(torch.stack([lengths(layer).mean((1, 2, 3)) for layer in maps]))
+            self.usual_length.copy_(torch.cat(usual, 1).mean(1))
 
 
 def to_planes(frames: Tensor) -> Tensor:

@@ -76,7 +76,7 @@ def tool(name: str, *words: object) -> None:
 
 
 @contextmanager
-def start_station(bundle: Path, state: Path) -> Iterator[RunningStation]:
+def start_station(bundle: Path, state: Path, *, heatmaps: bool = True) -> Iterator[RunningStation]:
     """Run `dualbank-edge run` until the block ends, then stop it as systemd would: SIGTERM.
 
     Raises:
@@ -84,7 +84,8 @@ def start_station(bundle: Path, state: Path) -> Iterator[RunningStation]:
     """
     frames, verdicts = (f"tcp://127.0.0.1:{port}" for port in _free_ports(2))
     words = ["run", "--bundle", bundle, "--state-dir", state, "--frames", frames]
-    words += ["--verdicts", verdicts, "--publish-heatmaps", "--json"]
+    words += ["--verdicts", verdicts, "--json"]
+    words += ["--publish-heatmaps"] if heatmaps else []
     process = subprocess.Popen(
         [_command("dualbank-edge"), *map(str, words)],
         stdout=subprocess.PIPE,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import safetensors.numpy
 
+from inspection.bundle import Route
 from inspection.errors import BundleError, InputError
 from inspection.golden import (
     RELATIVE_TOLERANCE,
@@ -18,9 +20,15 @@ from inspection.golden import (
     golden_from_bytes,
     golden_to_bytes,
 )
-from inspection.verdicts import Verdict
+from inspection.scoring import Scoring
+from inspection.thresholds import Calibration, Thresholds
 
 JUST_BEYOND = math.nextafter(RELATIVE_TOLERANCE, 1)
+
+
+# A good part scores up to 3: 2.0 passes, and so does what is near it.
+GOOD = Calibration((0.0, 1.0, 3.0))
+ROUTE = Route(None, Scoring(k=1, temperature=1.0), 0.0, GOOD, GOOD.thresholds(0.1, 0.1))
 
 
 def a_golden(seed=0, product: str | None = "screw", score=2.0):
@@ -33,12 +41,11 @@ def a_golden(seed=0, product: str | None = "screw", score=2.0):
         prepared=rng.integers(0, 256, (32, 32, 3)).astype(np.uint8),
         anomaly_map=anomaly_map,
         score=score,
-        verdict=Verdict.REVIEW,
     )
 
 
 def assert_same(one, other):
-    assert (one.product, one.score, one.verdict) == (other.product, other.score, other.verdict)
+    assert (one.product, one.score) == (other.product, other.score)
     for name in ("frame", "prepared", "anomaly_map"):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
         assert getattr(one, name).dtype == getattr(other, name).dtype
@@ -62,7 +69,6 @@ def test_how_an_array_lies_in_memory_does_not_change_what_is_written():
         np.asfortranarray(golden.prepared),
         np.asfortranarray(golden.anomaly_map),
         golden.score,
-        golden.verdict,
     )
 
     assert golden_to_bytes([turned]) == golden_to_bytes([golden])
@@ -90,7 +96,7 @@ def test_errors_are_relative_to_the_score_and_to_the_highest_patch():
     anomaly_map = golden.anomaly_map.copy()
     anomaly_map[0, 0] += 0.5
 
-    found = agreement(golden, anomaly_map, 2.25, Verdict.REVIEW)
+    found = agreement(golden, anomaly_map, 2.25, ROUTE)
 
     assert found.score_error == 0.125
     assert found.map_error == pytest.approx(0.5 / 4.0, rel=1e-6)
@@ -104,7 +110,7 @@ def test_a_runtime_within_the_tolerance_agrees_and_one_beyond_it_does_not(factor
     def run(times):
         off = 1 + times * factor * RELATIVE_TOLERANCE
         scaled = golden.anomaly_map.astype(np.float64) * off
-        return agreement(golden, scaled, golden.score * off, golden.verdict)
+        return agreement(golden, scaled, golden.score * off, ROUTE)
 
     assert run(1).holds
     assert not run(2).holds
@@ -123,20 +129,20 @@ def test_a_runtime_within_the_tolerance_agrees_and_one_beyond_it_does_not(factor
     ],
 )
 def test_an_answer_that_is_no_answer_never_agrees(anomaly_map, score):
-    assert not agreement(a_golden(), anomaly_map, score, Verdict.REVIEW).holds
+    assert not agreement(a_golden(), anomaly_map, score, ROUTE).holds
 
 
 def test_a_golden_answer_that_is_not_a_number_is_met_by_nothing():
     golden = a_golden(score=math.nan)
 
-    assert not agreement(golden, golden.anomaly_map, math.nan, Verdict.REVIEW).holds
+    assert not agreement(golden, golden.anomaly_map, math.nan, ROUTE).holds
 
 
 def test_a_golden_score_of_zero_does_not_divide_by_it():
     golden = a_golden(score=0.0)
 
-    assert agreement(golden, golden.anomaly_map, 0.0, Verdict.REVIEW).holds
-    assert not agreement(golden, golden.anomaly_map, 1e-9, Verdict.REVIEW).holds
+    assert agreement(golden, golden.anomaly_map, 0.0, ROUTE).holds
+    assert not agreement(golden, golden.anomaly_map, 1e-9, ROUTE).holds
 
 
 @pytest.mark.parametrize(
@@ -155,10 +161,10 @@ def test_a_golden_frame_that_could_not_be_compared_is_refused(name, value):
     arrays = {key: getattr(golden, key) for key in ("frame", "prepared", "anomaly_map")}
 
     with pytest.raises(InputError, match=f"a golden {name}"):
-        GoldenFrame(**{**arrays, name: value}, product=None, score=1.0, verdict=Verdict.PASS)
+        GoldenFrame(**{**arrays, name: value}, product=None, score=1.0)
 
 
-ANSWER = {"product": None, "score": 2.0, "verdict": "REVIEW"}
+ANSWER = {"product": None, "score": 2.0}
 
 
 def bytes_with(answers, **changed):
@@ -185,7 +191,6 @@ def test_the_unchanged_form_of_the_bad_bytes_below_is_a_golden_frame():
         pytest.param(golden_to_bytes([]), id="no frame at all"),
         pytest.param(safetensors.numpy.save({"x": np.zeros(3)}), id="other tensors"),
         pytest.param(bytes_with([ANSWER, ANSWER]), id="more answers than frames"),
-        pytest.param(bytes_with([{**ANSWER, "verdict": "MAYBE"}]), id="an unknown verdict"),
         pytest.param(bytes_with([{**ANSWER, "score": "high"}]), id="a score that is no number"),
         pytest.param(bytes_with([{"product": None}]), id="half an answer"),
         pytest.param(bytes_with(["REVIEW"]), id="an answer that is a text"),
@@ -199,3 +204,13 @@ def test_the_unchanged_form_of_the_bad_bytes_below_is_a_golden_frame():
 def test_bytes_that_are_no_golden_frames_are_a_bundle_error_and_nothing_else(data):
     with pytest.raises(BundleError, match="golden frame"):
         golden_from_bytes(data)
+
+
+def test_the_verdicts_compared_are_those_of_the_thresholds_in_force():
+    golden = a_golden(score=2.0)
+    limits = Thresholds(ROUTE.calibration.standardise(2.0), ROUTE.calibration.standardise(2.0))
+    stricter = replace(ROUTE, thresholds=limits)
+    a_little_more = 2.0 * (1 + 0.5 * RELATIVE_TOLERANCE)
+
+    assert agreement(golden, golden.anomaly_map, a_little_more, ROUTE).holds
+    assert not agreement(golden, golden.anomaly_map, a_little_more, stricter).holds

@@ -578,3 +578,28 @@ def test_a_heatmap_without_a_required_field_is_refused(key):
 def test_a_heatmap_of_another_number_of_parts_is_refused():
     with pytest.raises(MessageError, match="got 2 parts"):
         decode_heatmap(encode_heatmap(HEATMAP, VALUES)[:2])
+
+
+@pytest.mark.parametrize(
+    "unbacked",
+    [
+        pytest.param({"score": None}, id="no score: nothing has looked at the part"),
+        pytest.param({"reason": Reason.SCORER_FAILED}, id="a reason: something went wrong"),
+    ],
+)
+def test_a_pass_that_nothing_backs_cannot_be_made(unbacked):
+    backed = {
+        "camera": "left",
+        "session": "s",
+        "seq": 0,
+        "verdict": Verdict.PASS,
+        "score": 0.5,
+        "bundle": "b",
+        "bank": "k",
+        "station_seq": 1,
+        "latency_ms": {},
+    }
+    VerdictMessage(**backed)
+
+    with pytest.raises(ValidationError, match="PASS needs a score"):
+        VerdictMessage(**{**backed, **unbacked})

@@ -1,0 +1,1 @@
+"""One script a question; each writes what it found into `benchmarks/results`."""
