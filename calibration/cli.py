@@ -56,8 +56,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _thresholds(args: argparse.Namespace) -> int:
     parent = open_bundle(args.bundle)
-    own = with_thresholds(parent, args.review_frr, args.reject_frr)
-    child = write_child(args.bundle, own, args.out)
+    manifest = with_thresholds(parent, args.review_frr, args.reject_frr)
+    child = write_child(args.bundle, parent, manifest, args.out)
     routes = summary(child)
     if args.json:
         print(json.dumps({"bundle": child.id, "parent": parent.id, "thresholds": routes}, indent=1))

@@ -1,8 +1,4 @@
-"""New thresholds for a bundle, from the scores of good parts that it carries. Needs no image.
-
-Golden frames keep their scores, and get the verdicts that the new thresholds give: a station takes
-no bundle whose golden frames are judged otherwise than they say.
-"""
+"""New thresholds for a bundle, from the scores of good parts that it carries. Needs no image."""
 
 from __future__ import annotations
 
@@ -10,25 +6,10 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
-from inspection.bundle import (
-    ANY_PRODUCT,
-    GOLDEN,
-    MANIFEST,
-    Bundle,
-    FileEntry,
-    RouteEntry,
-    digest,
-    manifest_bytes,
-    parse_manifest,
-    read_bundle,
-)
+from inspection.bundle import MANIFEST, Bundle, RouteEntry, manifest_bytes, read_bundle
 from inspection.errors import BundleError
-from inspection.golden import GoldenFrame, golden_from_bytes, golden_to_bytes
-from inspection.thresholds import Thresholds
-from inspection.verdicts import judge
 
 
 def open_bundle(folder: Path) -> Bundle:
@@ -42,17 +23,13 @@ def open_bundle(folder: Path) -> Bundle:
     return read_bundle(lambda path: (folder / path).read_bytes())
 
 
-def with_thresholds(bundle: Bundle, review_frr: float, reject_frr: float) -> dict[str, bytes]:
-    """Make what a child has of its own, that differs from its parent in nothing but thresholds.
+def with_thresholds(bundle: Bundle, review_frr: float, reject_frr: float) -> bytes:
+    """Write the manifest of a child that differs from its parent in nothing but thresholds.
 
     Args:
         bundle: The parent.
         review_frr: Share of good parts that may be sent to a person, in (0, 1).
         reject_frr: Share of good parts that may be ejected, at most `review_frr`.
-
-    Returns:
-        Path below the bundle's folder → bytes: the manifest, and golden frames whose verdicts
-        changed.
 
     Raises:
         InputError: A rate is out of range.
@@ -67,27 +44,15 @@ def with_thresholds(bundle: Bundle, review_frr: float, reject_frr: float) -> dic
                 "statement": route.calibration.statement(review_frr, reject_frr),
             }
         )
-    golden = golden_to_bytes(
-        [_judged_again(frame, bundle, routes) for frame in golden_from_bytes(bundle.file(GOLDEN))]
+    return manifest_bytes(
+        bundle.manifest.model_copy(update={"routes": routes, "parent": bundle.id})
     )
-    entry = FileEntry(sha256=digest(golden), size_bytes=len(golden))
-    files = {**bundle.manifest.files, GOLDEN: entry}
-    manifest = bundle.manifest.model_copy(
-        update={"routes": routes, "parent": bundle.id, "files": files}
-    )
-    own = {} if entry == bundle.manifest.files[GOLDEN] else {entry.path: golden}
-    return {**own, MANIFEST: manifest_bytes(manifest)}
 
 
-def write_child(parent: Path, own: Mapping[str, bytes], target: Path) -> Bundle:
-    """Write a bundle that shares with its parent all but its own files, whole or not at all.
+def write_child(parent: Path, bundle: Bundle, manifest: bytes, target: Path) -> Bundle:
+    """Write a bundle that shares every file of its parent, whole or not at all.
 
     Files are hard links where the disk allows it: a bundle never changes, so sharing is safe.
-
-    Args:
-        parent: Its folder.
-        own: From `with_thresholds`.
-        target: Where the child shall be.
 
     Raises:
         BundleError: The target exists already, or a file of the parent is damaged; it is named.
@@ -98,14 +63,13 @@ def write_child(parent: Path, own: Mapping[str, bytes], target: Path) -> Bundle:
     with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as scratch:
         fresh = Path(scratch) / "bundle"
         (fresh / "files").mkdir(parents=True)
-        paths = {entry.path for entry in parse_manifest(own[MANIFEST]).files.values()}
-        for path in paths - set(own):
+        # Two names of the same content share one file.
+        for path in {entry.path for entry in bundle.manifest.files.values()}:
             _share(parent / path, fresh / path)
-        for path, data in own.items():
-            with (fresh / path).open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+        with (fresh / MANIFEST).open("wb") as file:
+            file.write(manifest)
+            file.flush()
+            os.fsync(file.fileno())
         child = open_bundle(fresh)
         # All of them: damage must not travel from a parent to its children.
         for name in child.manifest.files:
@@ -120,17 +84,6 @@ def summary(bundle: Bundle) -> Mapping[str, Mapping[str, float | str]]:
         product: {"review": entry.review, "reject": entry.reject, "statement": entry.statement}
         for product, entry in bundle.manifest.routes.items()
     }
-
-
-def _judged_again(
-    frame: GoldenFrame, bundle: Bundle, routes: Mapping[str, RouteEntry]
-) -> GoldenFrame:
-    entry, calibration = (
-        routes[frame.product or ANY_PRODUCT],
-        bundle.route(frame.product).calibration,
-    )
-    judged = judge(frame.score, calibration, Thresholds(entry.review, entry.reject))
-    return replace(frame, verdict=judged.decision.verdict)
 
 
 def _share(source: Path, target: Path) -> None:

@@ -13,6 +13,11 @@ from pathlib import Path
 
 import pytest
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 Sources = Mapping[str, str]
 Complaints = list[str]
 
@@ -358,7 +363,6 @@ def test_every_storey_of_the_station_names_files_that_exist(sources):
 
 
 def test_what_a_program_imports_is_what_its_extra_installs(sources):
-    tomllib = pytest.importorskip("tomllib")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
     def names(requirements):

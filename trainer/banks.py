@@ -25,6 +25,10 @@ with 20,000, 93.6 % with 40,000, 94.1 % with all (up to 256,000); random rows gi
 FUSION_RANGE = (0.2, 0.8)
 """λ of a pseudo-abnormal row (1−λ) q_n + λ q_f: neither end is left to itself."""
 
+LEAST_SHARE = 0.1
+"""Share of the fusions that is kept at least, the farthest: good parts may be so diverse that
+hardly any fusion lies beyond the floor, and a bank needs rows."""
+
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
@@ -105,12 +109,12 @@ def pseudo_abnormal(
         foreign: (m, D) patches of anything else.
         bank_rows: (N, D) valid normal rows of the category.
         floor: Distance from the bank that normal patches hardly ever reach: fusions nearer than it
-            could be normal and are dropped.
+            could be normal and are dropped, but for `LEAST_SHARE`.
         count: How many to draw before dropping.
         rng: Draws pairs and λ.
 
     Returns:
-        (at most count, D) float32, as long as the patches they were made of.
+        (at most count, D) float32, in the order drawn, as long as the patches they were made of.
 
     Source: DMAD, sec. III-B.
     """
@@ -122,7 +126,9 @@ def pseudo_abnormal(
     length = (1 - share) * _lengths(first) + share * _lengths(second)
     fused *= length / (_lengths(fused) + 1e-12)
     distance, _ = nearest(torch.from_numpy(fused), torch.from_numpy(bank_rows), 1)
-    return np.asarray(fused[distance[:, 0].numpy() > floor])
+    gap = distance[:, 0].numpy()
+    farthest = np.sort(gap)[-max(1, int(LEAST_SHARE * count))]
+    return np.asarray(fused[gap > floor] if farthest > floor else fused[gap >= farthest])
 
 
 def abnormal_bank(

@@ -79,10 +79,10 @@ def _replace(folder: Path, fresh: Path) -> None:
         folder.rename(aside / "bundle")
         try:
             fresh.rename(folder)
-        except OSError:
+        except BaseException:
             (aside / "bundle").rename(folder)
             raise
-    except OSError:
+    except BaseException:
         aside.rmdir()
         raise
     shutil.rmtree(aside)

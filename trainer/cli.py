@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from inspection.errors import DualbankError
+from inspection.errors import DualbankError, ParityError
 from trainer.bundle_folder import check_target, open_bundle, write_bundle
 from trainer.dataset import find_categories
 from trainer.evaluate import evaluate, table
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command. 0 done, 1 failed, 2 wrong usage."""
+    """Run one command. 0 done, 1 failed, 2 wrong usage, 3 the runtimes of a bundle disagree."""
     parser = _parser()
     args = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return result
     except DualbankError as error:
         print(f"dualbank-train: {error}", file=sys.stderr)
-        return 1
+        return 3 if isinstance(error, ParityError) else 1
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         print(f"dualbank-train: {where}{error.strerror or error}", file=sys.stderr)

@@ -115,7 +115,8 @@ def contrast(
             evidence[name].features, foreign[name], rows, floor, count, rng
         )
     kept = {
-        name: len(rows) * each // (each + DRAWS_PER_ROW * rows_each) for name, rows in fused.items()
+        name: _for_the_head(len(rows), each / (each + DRAWS_PER_ROW * rows_each), rows_each)
+        for name, rows in fused.items()
     }
     bank = abnormal_bank({name: rows[kept[name] :] for name, rows in fused.items()}, rows_each, rng)
     gaps = {name: hood.distances[:, 0] for name, hood in seen.items()}
@@ -129,6 +130,11 @@ def contrast(
         normal.append(_enhanced(hood, look_up(hood.patches, defects, k), temperatures[name]))
         abnormal.append(_enhanced(pseudo, look_up(pseudo.patches, defects, k), temperatures[name]))
     return Contrast(torch.cat(normal), torch.cat(abnormal), bank, temperatures)
+
+
+def _for_the_head(rows: int, share: float, rows_each: int) -> int:
+    """How many fusions are the head's: its share, unless it left the bank short of rows."""
+    return min(int(rows * share), max(rows - rows_each, rows // 2))
 
 
 def _temperature(name: str, gaps: Tensor) -> float:

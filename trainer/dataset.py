@@ -266,7 +266,8 @@ def _holds_images(folder: Path) -> bool:
 def _files(folder: Path) -> Iterator[Path]:
     """Walk the files below a folder through links, without what is hidden or ignored."""
     # A link back to a folder above would bring in the whole category, defects and all.
-    seen = {str(above) for above in Path(os.path.realpath(folder)).parents}
+    above = (*folder.absolute().parents, *Path(os.path.realpath(folder)).parents)
+    seen = {os.path.realpath(path) for path in above}
     for parent, folders, names in os.walk(folder, onerror=_cannot_list, followlinks=True):
         real = os.path.realpath(parent)
         if real in seen:

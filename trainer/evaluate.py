@@ -8,6 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from rich import box
 from rich.table import Table
 
 from inspection.metrics import (
@@ -91,17 +92,23 @@ def evaluate(
 
 def table(report: dict[str, Any]) -> Table:
     """Lay the report out for a terminal."""
-    drawn = Table(title=f"bundle {report['bundle'][:12]}, %")
-    drawn.add_column("category")
+    # Narrow enough for 80 columns, which is also what a pipe has.
+    drawn = Table(
+        title=f"bundle {report['bundle'][:12]}, %",
+        box=box.SIMPLE,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    drawn.add_column("category", no_wrap=True)
     shown = ("image_auroc", "image_ap", "frr", "escape_rate", "pixel_auroc", "aupro")
-    for name in (*shown, "good", "defective"):
-        drawn.add_column(name, justify="right")
+    for name in (*shown, "good", "bad"):
+        drawn.add_column(name.replace("_", " "), justify="right")
     for name, row in report["categories"].items():
         cells = [_percent(row[figure]) for figure in shown]
         drawn.add_row(name, *cells, str(row["n_good"]), str(row["n_defect"]))
     drawn.add_section()
     drawn.add_row("mean", *(_percent(report["mean"][figure]) for figure in shown))
-    drawn.add_row("all under one threshold", _percent(report["class_blind"]["image_auroc"]))
+    drawn.add_row("one threshold", _percent(report["class_blind"]["image_auroc"]))
     return drawn
 
 
@@ -142,8 +149,8 @@ def _measure(
         "frr": false_reject_rate(passed, defects),
         "escape_rate": escape_rate(passed, defects),
     }
-    if category.has_masks:
-        curves = _pixel_curves(category.test, maps, runtime.bundle.preprocessing)
+    spec = runtime.bundle.preprocessing
+    if category.has_masks and (curves := _pixel_curves(category.test, maps, spec)) is not None:
         figures |= {
             "pixel_auroc": curves.auroc(),
             "pixel_ap": curves.average_precision(),
@@ -154,8 +161,9 @@ def _measure(
 
 def _pixel_curves(
     samples: Sequence[Sample], maps: list[NDArray[np.float32]], spec: Preprocessing
-) -> PixelCurves:
-    """Compare maps with masks at the size of the images as they came."""
+) -> PixelCurves | None:
+    """Compare maps with masks at the size of the images; None if no mask outlines anything."""
+    outlined = False
     low, high = float(min(map(np.min, maps))), float(max(map(np.max, maps)))
     curves = PixelCurves(low, high)
     for sample, anomaly_map in zip(samples, maps, strict=True):
@@ -164,9 +172,10 @@ def _pixel_curves(
         if sample.mask is not None:
             mask = read_mask(sample.mask, shape).astype(np.uint8)
             regions = np.asarray(cv2.connectedComponents(mask, connectivity=8)[1], np.int32)
+            outlined = outlined or bool(mask.any())
         # Interpolation and smoothing average, so only rounding can leave the range.
         curves.add(np.clip(full_size_map(anomaly_map, spec, shape), low, high), regions)
-    return curves
+    return curves if outlined else None
 
 
 def _image_auroc(scores: NDArray[np.float64], defects: NDArray[np.bool_]) -> float | None:

@@ -51,9 +51,10 @@ def export_trunk(trunk: Trunk, spec: Preprocessing) -> bytes:
     model = program.model_proto
     model.ir_version = IR_VERSION
     # Where each operator came from in the source is of no use to a station, and names its paths.
-    for node in model.graph.node:
-        del node.metadata_props[:]
-        node.doc_string = ""
+    graph = model.graph
+    for part in (*graph.node, *graph.input, *graph.output, *graph.value_info, graph, model):
+        del part.metadata_props[:]
+        part.doc_string = ""
     return bytes(model.SerializeToString())
 
 
@@ -78,6 +79,8 @@ def export_full(trunk: bytes, head: Head, k: int, top_patches: int, spec: Prepro
         io_map=[("patch_features", "patches")],
         outputs=["anomaly_map", "image_score"],
     )
+    # Merging lists the same operator set once for each of the two.
+    del joined.opset_import[1:]
     grid = spec.grid[0] * spec.grid[1]
     joined.graph.output.append(
         helper.make_tensor_value_info("patch_features", TensorProto.FLOAT, ["B", grid, DIMENSIONS])

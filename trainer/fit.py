@@ -214,9 +214,11 @@ def _foreign(
 
 
 def _thinned(pools: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """Join pools, each to its share of `FOREIGN`: held whole, memory would grow as C² categories."""
-    step = max(1, sum(map(len, pools)) // FOREIGN)
-    return np.concatenate([pool[::step] for pool in pools])
+    """Join pools, each to its share of `FOREIGN`: whole, C categories would take C² of memory."""
+    share = min(1.0, FOREIGN / sum(map(len, pools)))
+    return np.concatenate(
+        [pool[np.linspace(0, len(pool) - 1, int(share * len(pool))).astype(int)] for pool in pools]
+    )
 
 
 def _sides(bank: MemoryBank, net: HeadNet, weight: float) -> dict[str, AbnormalSide]:
