@@ -25,7 +25,9 @@ from trainer.head import HeadNet
 from trainer.search import attend, enhance, nearest, top_mean
 
 FOLDS = 4
-LEAST_IMAGES = 8
+LEAST_IMAGES = 4
+"""One for each fold. A threshold from so few is the highest score seen, and says so."""
+
 LONGEST_BLOCK = 8
 """Consecutive images that are held out together."""
 
@@ -103,14 +105,16 @@ def calibrate(
             patches = torch.from_numpy(np.asarray(store.features[image], np.float32))
             bank = banks[name][folds[image]]
             scores.append(_image_score(patches, bank, abnormal[name], scorings[name]))
-            if image in picked:
+            if image in picked and len(stores) > 1:
                 every = torch.cat([rows[folds[image]] for rows in banks.values()])
                 unknown.append(
                     _image_score(patches, every, abnormal[ANY_PRODUCT], scorings[ANY_PRODUCT])
                 )
             advance(1)
         known[name] = calibration_of(scores)
-    return known, calibration_of(unknown)
+    # With a single product there is nothing to be in doubt about.
+    only = next(iter(known.values())) if len(known) == 1 else None
+    return known, only or calibration_of(unknown)
 
 
 def patch_scores(patches: Tensor, normal: Tensor, side: AbnormalSide, scoring: Scoring) -> Tensor:

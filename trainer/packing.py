@@ -20,7 +20,7 @@ from inspection.golden import (
     golden_from_bytes,
     golden_to_bytes,
 )
-from inspection.preprocessing import prepare
+from inspection.preprocessing import MIN_SIDE_PX, ResizePass, prepare
 from inspection.scoring import image_score, patch_scores
 from trainer import backbone, calibrate
 from trainer.dataset import Category, read_image, resize
@@ -32,6 +32,8 @@ from trainer.runtime import Runtime
 
 REVIEW_FRR, REJECT_FRR = 0.05, 0.01
 """Share of good parts that the first thresholds let be looked at, and be ejected."""
+
+LONGEST_GOLDEN_PX = 1024
 
 GOLDEN_GOOD = 2
 """Golden frames of each category that show good parts; one more shows a damaged part."""
@@ -130,7 +132,7 @@ def _golden_frames(model: Model, categories: Sequence[Category]) -> list[GoldenF
     rng = np.random.default_rng(model.settings.seed)
     golden: list[GoldenFrame] = []
     for category in categories:
-        good = [read_image(path) for path in category.train[:GOLDEN_GOOD]]
+        good = [_moderate(read_image(path)) for path in category.train[:GOLDEN_GOOD]]
         golden.extend(_answer(model, category.name, frame) for frame in good)
         golden.append(_answer(model, category.name, _damaged(good[0], rng)))
         if len(categories) > 1:
@@ -160,6 +162,15 @@ def _answer(model: Model, product: str | None, frame: NDArray[np.uint8]) -> Gold
         anomaly_map=scores.reshape(model.preprocessing.grid),
         score=image_score(scores, scoring),
     )
+
+
+def _moderate(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Shrink a large frame: golden frames travel with every bundle, uncompressed."""
+    scale = LONGEST_GOLDEN_PX / max(frame.shape[:2])
+    if scale >= 1:
+        return frame
+    height, width = (max(MIN_SIDE_PX, round(side * scale)) for side in frame.shape[:2])
+    return resize(frame, ResizePass(height, width, shrinks=True))
 
 
 def _damaged(frame: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:

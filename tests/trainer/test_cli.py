@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -342,3 +343,30 @@ def test_overlays_are_png_files(fitted: dict[str, Any], parts: Path, tmp_path: P
     (overlay,) = tmp_path.iterdir()
     assert overlay.suffix == ".png"
     assert cv2.imread(str(overlay)).shape == (80, 96, 3)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_fit_that_is_stopped_leaves_neither_a_bundle_nor_its_features(
+    parts: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
+) -> None:
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    on_disk: list[list[str]] = []
+
+    def stop(*_: object) -> None:
+        on_disk.append(os.listdir(tmp_path / "tmp"))
+        signal.raise_signal(number)
+
+    monkeypatch.setattr(fit, "normal_bank", stop)
+
+    code = cli.main(["fit", str(parts), "--out", str(tmp_path / "bundle"), *SMALL])
+
+    assert code == 1
+    assert capsys.readouterr().err == "dualbank-train: stopped; nothing was written\n"
+    assert on_disk[0] != []
+    assert os.listdir(tmp_path / "tmp") == []
+    assert not (tmp_path / "bundle").exists()

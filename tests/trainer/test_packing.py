@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from inspection import bundle as formats
@@ -136,3 +137,20 @@ def test_banks_hold_as_many_rows_as_asked_for_and_name_their_images(runtime: Run
     assert normal.valid.all()
     assert len(abnormal.features) == 2 * 32
     assert set(normal.sources) == {f"{p}/{i:03}.png" for p in ("bolt", "washer") for i in range(10)}
+
+
+@pytest.mark.parametrize(
+    ("shape", "shrunk"),
+    [
+        pytest.param((80, 96), (80, 96), id="small enough"),
+        pytest.param((1024, 1000), (1024, 1000), id="on the limit"),
+        pytest.param((1500, 2048), (750, 1024), id="larger"),
+        pytest.param((20, 8000), (8, 1024), id="a line scan keeps a side that can be used"),
+    ],
+)
+def test_golden_frames_of_large_cameras_are_shrunk(
+    shape: tuple[int, int], shrunk: tuple[int, int]
+) -> None:
+    frame = np.zeros((*shape, 3), np.uint8)
+
+    assert packing._moderate(frame).shape == (*shrunk, 3)
