@@ -137,7 +137,7 @@ def test_settings_that_cannot_work_are_refused_before_anything_is_read(
     [
         ([], "no category below"),
         (["bolt/train/good/.keep"], "category bolt has no good images"),
-        ([f"bolt/train/good/{i}.png" for i in range(7)], "bolt has 7 good images .* at least 8"),
+        ([f"bolt/train/good/{i}.png" for i in range(3)], "bolt has 3 good images .* at least 4"),
         ([f"bolt/good/{i}.png" for i in range(9)] + ["bolt/good/notes.txt"], "notes.txt is not"),
         ([f"bolt/good/{i}.png" for i in range(11)], "0.png: .* 0 bytes"),
     ],
