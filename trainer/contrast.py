@@ -31,6 +31,10 @@ TEMPERATURE_FACTOR = 1.0
 """τ over the median squared distance of an unseen good patch to its nearest row. Measured with
 K = 12, mean image AUROC: 93.6 % with 1, 93.6 % with 2, 93.4 % with 0.5, 92.3 % with 0.25."""
 
+SAME = 1e-3
+"""A patch nearer than this to its nearest row shows the very same pixels, as a background does that
+is painted black. Usual gaps between good parts are 0.34 to 0.47 in our six categories."""
+
 DRAWS_PER_ROW = 4
 """Features drawn for each row of the abnormal bank, which keeps the most different ones."""
 
@@ -138,11 +142,12 @@ def _for_the_head(rows: int, share: float, rows_each: int) -> int:
 
 
 def _temperature(name: str, gaps: Tensor) -> float:
-    temperature = TEMPERATURE_FACTOR * float(gaps.square().median())
-    if temperature > 0:
-        return temperature
+    """τ from the gaps of unseen good patches, (n,); what never differs tells nothing of it."""
+    differing = gaps[gaps > SAME]
+    if len(differing) > 0:
+        return TEMPERATURE_FACTOR * float(differing.square().median())
     raise InputError(
-        f"most good images of category {name} are copies of one another, so that nothing can be "
+        f"all good images of category {name} are copies of one another, so that nothing can be "
         "learned of how good parts differ; take every image of another part"
     )
 

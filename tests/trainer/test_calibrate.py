@@ -196,3 +196,14 @@ def test_products_so_diverse_that_everything_is_near_still_get_abnormal_rows() -
 
     assert int(examples.bank.valid.sum()) == 16
     assert len(examples.abnormal) > 0
+
+
+def test_a_background_that_is_always_the_same_does_not_set_the_temperature() -> None:
+    pool = tagged(9, 12)
+    painted = pool.features.copy()
+    painted[pool.patch < 9] = painted[0]  # three quarters of every image
+
+    usual = learned({"bolt": pool}).temperatures["bolt"]
+    background = learned({"bolt": Evidence(painted, pool.image, pool.patch)}).temperatures["bolt"]
+
+    assert 0.1 * usual < background < 10 * usual
