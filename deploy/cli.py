@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import sys
 from collections.abc import Sequence
@@ -31,10 +32,18 @@ def verify(folder: Path) -> Bundle:
     """
     if not (folder / MANIFEST).is_file():
         raise BundleError(f"{folder} is no bundle: it has no {MANIFEST}")
-    bundle = read_bundle(lambda path: (folder / path).read_bytes())
+    bundle = read_bundle(lambda path: _read(folder, path))
     for name in bundle.manifest.files:
         bundle.file(name)
     return bundle
+
+
+def _read(folder: Path, path: str) -> bytes:
+    """Read a plain file below the folder; a link may not lead out of it."""
+    place = (folder / path).resolve()
+    if not place.is_relative_to(folder.resolve()) or not place.is_file():
+        raise OSError(errno.ENOENT, "no plain file below the bundle's folder", str(place))
+    return place.read_bytes()
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -6,6 +6,7 @@ the missing half of a truncated JPEG with grey, which would then be scored. Both
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,9 +15,6 @@ from inspection.messages import Buffer
 
 JPEG_START, PNG_START = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
 JPEG_END, PNG_END = b"\xff\xd9", b"\x00\x00\x00\x00IEND\xaeB`\x82"
-
-# Cameras pad to a block with zeros; more than one block of them is no padding.
-MAX_PADDING_BYTES = 1 << 16
 
 # EXIF, ICC and comments take a few dozen; without a bound, 64 MiB of empty ones cost seconds.
 MAX_JPEG_SEGMENTS = 1024
@@ -64,14 +62,15 @@ def probe(data: Buffer) -> ImageInfo:
     kind = image_format(view)
     if kind is None:
         raise ImageError(f"expected a JPEG or PNG, got {len(view)} bytes of something else")
+    info, header_end = _jpeg_info(view) if kind == "jpeg" else _png_info(view)
     end = JPEG_END if kind == "jpeg" else PNG_END
-    tail = bytes(view[-(MAX_PADDING_BYTES + len(end)) :]).rstrip(b"\x00")
-    if not tail.endswith(end):
+    # The end is nearly always where one looks first. Behind it some cameras put notes of their own.
+    if view[-len(end) :] != end and not re.search(re.escape(end), view[header_end:]):
         raise ImageError(
             f"the {kind.upper()} is truncated: its end marker is missing after {len(view)} bytes; "
             "send the file whole"
         )
-    return _jpeg_info(view) if kind == "jpeg" else _png_info(view)
+    return info
 
 
 def image_format(data: Buffer) -> Literal["jpeg", "png"] | None:
@@ -83,8 +82,8 @@ def image_format(data: Buffer) -> Literal["jpeg", "png"] | None:
     return None
 
 
-def _jpeg_info(view: memoryview) -> ImageInfo:
-    """Walk the segments up to the frame header, SOFn.
+def _jpeg_info(view: memoryview) -> tuple[ImageInfo, int]:
+    """Walk the segments up to the frame header, SOFn; also gives the place behind it.
 
     Source: ITU-T T.81, annex B.
     """
@@ -100,7 +99,7 @@ def _jpeg_info(view: memoryview) -> ImageInfo:
             at += 2
             continue
         if marker in _FRAME_MARKERS:
-            return _jpeg_frame(view[at + 4 : at + 10])
+            return _jpeg_frame(view[at + 4 : at + 10]), at + 10
         if marker == _START_OF_SCAN:
             break
         at += 2 + max(2, int.from_bytes(view[at + 2 : at + 4], "big"))
@@ -122,8 +121,8 @@ def _jpeg_frame(view: memoryview) -> ImageInfo:
     return ImageInfo("jpeg", height, width, components, 1)
 
 
-def _png_info(view: memoryview) -> ImageInfo:
-    """Read IHDR, which the format wants first."""
+def _png_info(view: memoryview) -> tuple[ImageInfo, int]:
+    """Read IHDR, which the format wants first; also gives the place behind it."""
     if bytes(view[8:16]) != b"\x00\x00\x00\rIHDR" or len(view) < 33:
         raise ImageError("the PNG does not begin with its header, IHDR; it is damaged")
     width, height = int.from_bytes(view[16:20], "big"), int.from_bytes(view[20:24], "big")
@@ -132,4 +131,4 @@ def _png_info(view: memoryview) -> ImageInfo:
         raise ImageError(f"the PNG says it is {width} x {height} px")
     if depth not in _PNG_DEPTHS.get(colour, ()):
         raise ImageError(f"the PNG says colour type {colour} with {depth} bits, which there is not")
-    return ImageInfo("png", height, width, 4, 2 if depth == 16 else 1)
+    return ImageInfo("png", height, width, 4, 2 if depth == 16 else 1), 33

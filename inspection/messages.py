@@ -206,7 +206,7 @@ def decode_frame(parts: Sequence[Buffer], max_frame_bytes: int) -> Frame:
         )
     document = _unpack(parts[0])
     name = _name_in(document)
-    if document.get("v") != VERSION:
+    if type(document.get("v")) is not int or document["v"] != VERSION:
         raise MessageError(
             f"expected v = {VERSION}, got {reprlib.repr(document.get('v'))}; camera and station "
             "are of different versions",

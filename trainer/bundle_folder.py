@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -20,7 +21,15 @@ def open_bundle(folder: Path) -> Bundle:
     """
     if not (folder / MANIFEST).is_file():
         raise BundleError(f"{folder} is no bundle: it has no {MANIFEST}")
-    return read_bundle(lambda path: (folder / path).read_bytes())
+    return read_bundle(lambda path: _read(folder, path))
+
+
+def _read(folder: Path, path: str) -> bytes:
+    """Read a plain file below the folder; a link may not lead out of it."""
+    place = (folder / path).resolve()
+    if not place.is_relative_to(folder.resolve()) or not place.is_file():
+        raise OSError(errno.ENOENT, "no plain file below the bundle's folder", str(place))
+    return place.read_bytes()
 
 
 def check_target(folder: Path) -> None:

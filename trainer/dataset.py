@@ -9,7 +9,7 @@ Two layouts are read, at any depth, through symbolic links:
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -28,6 +28,9 @@ IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
 
 # What file managers and archives leave behind, hidden files and folders beside: nobody means them.
 IGNORED_NAMES = frozenset({"thumbs.db", "desktop.ini", "__macosx", "@eadir"})
+
+LONGEST_NAME = 128
+"""Characters that the wire allows for a product."""
 
 TEST_EVERY = 5
 """In the plain layout every fifth good image, in order of names, is for the test."""
@@ -75,15 +78,23 @@ def find_categories(root: Path, *, need_train: bool = True) -> tuple[Category, .
     """
     if not root.is_dir():
         raise DatasetError(f"expected a folder of images, got {root}, which is not a folder")
-    folders = sorted(_category_folders(root))
+    folders, others = _walk(root)
     if not folders:
         raise DatasetError(
             f"no category below {root}: expected folders with train/good (MVTec layout) or with "
-            "good (plain layout)"
+            "good (plain layout), in small letters"
         )
     for folder in folders:
         _check_name(folder, _name(folder, root, folders))
     categories = [_read_category(folder, _name(folder, root, folders)) for folder in folders]
+    # A pool of images that categories link into may lie beside them.
+    used = {
+        os.path.realpath(path)
+        for category in categories
+        for path in (*category.train, *(sample.image for sample in category.test))
+    }
+    for other in others:
+        _refuse_loose(other, "no category", used)
     for category in categories:
         if need_train and not category.train:
             raise DatasetError(f"category {category.name} has no good images to learn from")
@@ -148,10 +159,13 @@ def _decode(path: Path, mode: int) -> NDArray[Any]:
     return np.asarray(image)
 
 
-def _category_folders(root: Path) -> Iterator[Path]:
-    """Walk below root through links; a category is not searched for further ones inside it."""
+def _walk(root: Path) -> tuple[list[Path], list[Path]]:
+    """List categories below root, through links, sorted, and the folders that lead to them.
+
+    A category is not searched for further ones inside it.
+    """
     seen: set[str] = set()
-    pending = [root]
+    pending, found, others = [root], [], []
     while pending:
         folder = pending.pop()
         real = os.path.realpath(folder)
@@ -160,11 +174,13 @@ def _category_folders(root: Path) -> Iterator[Path]:
             continue
         seen.add(real)
         if _is_mvtec(folder) or (folder / "good").is_dir():
-            yield folder
+            found.append(folder)
         else:
+            others.append(folder)
             # Sorted, so that of two links to one folder it is always the same that counts.
             children = sorted((p for p in folder.iterdir() if p.is_dir()), reverse=True)
             pending.extend(child for child in children if not _is_ignored(child.name))
+    return sorted(found), others
 
 
 def _is_mvtec(folder: Path) -> bool:
@@ -189,11 +205,17 @@ def _check_name(folder: Path, name: str) -> None:
         raise DatasetError(
             f"the name of category {os.fsencode(folder)!r} is not UTF-8; rename the folder"
         ) from error
+    if len(name) > LONGEST_NAME:
+        raise DatasetError(
+            f"the name of category {name[:40]}… has {len(name)} characters, but a camera can name "
+            f"a product with {LONGEST_NAME} at most; rename the folder"
+        )
     if name in ("", ANY_PRODUCT):
         raise DatasetError(f"a category cannot be called {name!r}, as {folder} is; rename it")
 
 
 def _read_category(folder: Path, name: str) -> Category:
+    _refuse_loose(folder, f"no part of category {name}")
     if _is_mvtec(folder):
         return _read_mvtec(folder, name)
     for other in sorted(p for p in folder.iterdir() if p.is_dir()):
@@ -232,6 +254,14 @@ def _read_mvtec(folder: Path, name: str) -> Category:
                 mask = _mask_of(image, place) if has_masks else None
                 test.append(Sample(image, kind.name, mask))
     good = folder / "train" / "good"
+    if good.is_dir():
+        _refuse_loose(good.parent, "neither good nor a defect")
+        for other in sorted(p for p in good.parent.iterdir() if p.is_dir() and p != good):
+            if not _is_ignored(other.name) and _holds_images(other):
+                raise DatasetError(
+                    f"{other} holds images, but only good parts are learned from, in {good}; "
+                    "move it to test, or out of the category"
+                )
     return Category(name, tuple(_images(good) if good.is_dir() else ()), tuple(test), has_masks)
 
 
@@ -257,6 +287,16 @@ def _images(folder: Path) -> list[Path]:
             _refuse(path)
         found.append(path)
     return sorted(found)
+
+
+def _refuse_loose(folder: Path, what: str, used: Collection[str] = ()) -> None:
+    """Refuse images that lie where nothing reads them: whoever put them there expects otherwise."""
+    for path in sorted(folder.iterdir()):
+        is_image = path.suffix.lower() in IMAGE_SUFFIXES and not _is_ignored(path.name)
+        if is_image and path.is_file() and os.path.realpath(path) not in used:
+            raise DatasetError(
+                f"{path} belongs to {what}; put it into a folder of the layout, or elsewhere"
+            )
 
 
 def _holds_images(folder: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Maps as people see them: as large as the image, smooth, laid over it. Never for the score."""
+"""Maps as people see them: as large as the image, and laid over it. Never for the score."""
 
 from __future__ import annotations
 
@@ -41,7 +41,6 @@ def full_size_map(
 def overlay(
     image: NDArray[np.uint8],
     standardised: NDArray[np.float32],
-    spec: Preprocessing,
     thresholds: Thresholds,
     regions: tuple[Region, ...],
     verdict: Verdict,
@@ -55,7 +54,6 @@ def overlay(
     Args:
         image: (H, W, 3) uint8 RGB.
         standardised: (Gh, Gw) float32 standardised patch scores.
-        spec: Of the model.
         thresholds: Standardised.
         regions: To box.
         verdict: For the frame.
@@ -63,7 +61,9 @@ def overlay(
     Returns:
         (H, W, 3) uint8 RGB.
     """
-    scores = full_size_map(standardised, spec, image.shape)
+    # Not smoothed: a part may fail by a single patch, and that patch must be seen.
+    size = (image.shape[1], image.shape[0])
+    scores = np.asarray(cv2.resize(standardised, size, interpolation=cv2.INTER_LINEAR))
     low, high = 0.5 * thresholds.review, 2.0 * max(thresholds.reject, 1e-6)
     heat = np.clip((scores - low) / max(high - low, 1e-6), 0.0, 1.0)
     colours = cv2.applyColorMap((heat * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[:, :, ::-1]
@@ -74,5 +74,6 @@ def overlay(
         corner = (region.x_px + region.width_px - 1, region.y_px + region.height_px - 1)
         cv2.rectangle(drawn, (region.x_px, region.y_px), corner, (255, 255, 255), line)
     last = (image.shape[1] - 1, image.shape[0] - 1)
-    cv2.rectangle(drawn, (0, 0), last, COLOURS[verdict], 4 * line)
+    frame = max(1, min(4 * line, min(image.shape[:2]) // 20))
+    cv2.rectangle(drawn, (0, 0), last, COLOURS[verdict], frame)
     return drawn

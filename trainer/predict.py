@@ -49,7 +49,7 @@ def predict(
             regions = find_regions(standardised, route.thresholds.review, image.shape)
         # Two folders often hold images of the same name.
         target = folder / f"{number:04d}-{path.stem}.png"
-        drawn = overlay(image, standardised, spec, route.thresholds, regions, verdict)
+        drawn = overlay(image, standardised, route.thresholds, regions, verdict)
         target.write_bytes(cv2.imencode(".png", drawn[:, :, ::-1])[1].tobytes())
         answers.append(
             {

@@ -19,7 +19,7 @@ from rich.console import Console
 from examples.demo.images import elpv_folder
 from examples.demo.line import play, start_station, tool
 from examples.demo.report import contact_sheet, summarise, table
-from inspection.errors import DualbankError
+from inspection.errors import DatasetError, DualbankError
 from trainer.dataset import find_categories
 
 RATE_HZ = 12.0
@@ -54,6 +54,12 @@ def _run(data: Path | None, out: Path) -> int:
     for category in categories:
         console.print(
             f"{category.name}: {len(category.train)} to learn, {len(category.test)} to test"
+        )
+
+    if not any(category.test for category in categories):
+        raise DatasetError(
+            f"{data} has no test images, so there is nothing to play to the station; add test/good "
+            "(and test/<defect>), or use dualbank-train fit by itself"
         )
 
     console.rule("2 of 5 · dualbank-train fit: learn what good parts look like")

@@ -130,6 +130,8 @@ def _camera(frames: str, name: str, categories: Sequence[Category], rate_hz: flo
     """Play one camera: every second test image of each product."""
     for category in categories:
         images = [sample.image for sample in category.test[CAMERAS.index(name) :: 2]]
+        if not images:
+            continue
         words = ["camera", *images, "--to", frames, "--name", name]
         words += ["--product", category.name, "--rate", rate_hz]
         subprocess.run(

@@ -13,7 +13,6 @@ from rich.table import Table
 
 from examples.demo.line import Heard, Trigger, trigger_of
 from inspection.metrics import auroc, escape_rate, false_reject_rate
-from inspection.preprocessing import Preprocessing
 from inspection.thresholds import Thresholds
 from inspection.verdicts import Region, Verdict
 from trainer.dataset import Category, Sample, read_image
@@ -152,10 +151,9 @@ def _draw(above: Any, below: Any, tile: Tile) -> None:
     regions = tuple(
         Region(box.x_px, box.y_px, box.width_px, box.height_px, box.score) for box in said.regions
     )
-    spec = Preprocessing(8 * scores.shape[0])
     above.imshow(image)
     above.set_title(f"{title}\n{sample.defect or 'good'}", fontsize=8)
-    below.imshow(overlay(image, scores, spec, thresholds, regions, said.verdict))
+    below.imshow(overlay(image, scores, thresholds, regions, said.verdict))
     below.set_title(
         f"{said.verdict.value} {said.score:.1f}",
         fontsize=9,

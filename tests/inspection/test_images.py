@@ -70,9 +70,18 @@ def test_an_image_without_area_is_refused(data: bytes) -> None:
         probe(data)
 
 
-def test_padding_has_a_limit() -> None:
+@pytest.mark.parametrize("whole", [JPEG, PNG], ids=["jpeg", "png"])
+@pytest.mark.parametrize("notes", [b"\0" * (1 << 17), b"camera 7, lane 2", b"\xff\xd8\xff"])
+def test_what_a_camera_puts_behind_the_end_does_no_harm(whole: bytes, notes: bytes) -> None:
+    assert probe(whole + notes) == probe(whole)
+
+
+def test_an_end_before_the_frame_header_is_not_the_images() -> None:
+    comment = b"\xff\xfe\x00\x04\xff\xd9"
+    cut = JPEG[:2] + comment + JPEG[2:-2]
+
     with pytest.raises(ImageError, match="truncated"):
-        probe(JPEG + b"\0" * (1 << 17))
+        probe(cut)
 
 
 @pytest.mark.parametrize("filler", [b"\xff", b"\xff\xd0", b"\xff\xe0\x00\x02", b"\xff\xe0\x00\x00"])

@@ -456,3 +456,37 @@ def test_a_mask_of_another_size_is_refused_with_both_sizes(tmp_path: Path) -> No
 
     with pytest.raises(DatasetError, match=r"\(30, 41\), but its image is \(41, 30\)"):
         read_mask(path, (41, 30))
+
+
+@pytest.mark.parametrize(
+    ("stray", "said"),
+    [
+        pytest.param("washer/0.png", "belongs to no category", id="beside the categories"),
+        pytest.param("bolt/0.PNG", "no part of category bolt", id="directly in a category"),
+        pytest.param("bolt/train/0.png", "neither good nor a defect", id="directly in train"),
+        pytest.param("bolt/train/bad/0.png", "only good parts are learned from", id="train/bad"),
+    ],
+)
+def test_images_where_nothing_reads_them_are_named(tmp_path: Path, stray: str, said: str) -> None:
+    touch(tmp_path, *(f"bolt/train/good/{i}.png" for i in range(4)), stray)
+
+    with pytest.raises(DatasetError, match=said) as refused:
+        find_categories(tmp_path)
+
+    assert str(Path(stray).parent) in str(refused.value)
+
+
+def test_notes_and_thumbnails_beside_the_layout_are_nobodys_business(tmp_path: Path) -> None:
+    touch(tmp_path, "bolt/train/good/0.png", "bolt/readme.txt", "notes/licence.txt")
+    touch(tmp_path, "bolt/.DS_Store", "bolt/.hidden.png", "Thumbs.db")
+
+    assert len(only(tmp_path).train) == 1
+
+
+def test_a_product_that_no_camera_could_name_is_refused(tmp_path: Path) -> None:
+    touch(tmp_path, f"{'b' * 128}/train/good/0.png")
+    assert len(only(tmp_path).name) == 128
+
+    touch(tmp_path, f"{'c' * 129}/train/good/0.png")
+    with pytest.raises(DatasetError, match="129 characters"):
+        find_categories(tmp_path)
