@@ -51,7 +51,7 @@ MAY_IMPORT = {
 # clock, a thread or another process.
 PURE = {
     *("__future__", "collections", "dataclasses", "enum", "functools", "hashlib", "itertools"),
-    *("json", "math", "operator", "reprlib", "struct", "typing"),
+    *("json", "math", "operator", "re", "reprlib", "struct", "typing"),
 }
 # Nor of the functions that reach a disk all the same.
 REACHES_A_DISK = {
@@ -73,7 +73,7 @@ EDGE = {
     },
     "tools": {
         *("backlog", "bundle_folder", "health", "log_lines", "outcome", "settings", "sockets"),
-        "workers",
+        *("state_dir", "workers"),
     },
 }
 AMONG_THEMSELVES = ("doors", "tools")
