@@ -9,8 +9,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from inspection.bundle import MANIFEST, Bundle, read_bundle
+from inspection.bundle import Bundle, read_bundle
 from inspection.errors import BundleError, DualbankError
+from inspection.manifest import MANIFEST
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from inspection.bundle import MANIFEST, Bundle, read_bundle
+from inspection.bundle import Bundle, read_bundle
 from inspection.errors import BundleError
+from inspection.manifest import MANIFEST
 
 
 def open_bundle(folder: Path) -> Bundle:

@@ -191,13 +191,15 @@ def _add_run(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--json", action="store_true", help="at the end, counters as JSON on stdout")
     for name, field in StationSettings.model_fields.items():
         flag = "--" + name.replace("_", "-")
-        text = f"{field.description} [{field.default}]"
+        text = f"{field.description}"
+        if field.default is not None:
+            text += f" [{field.default}]"
         if isinstance(field.default, bool):
             verb.add_argument(
                 flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=text
             )
         else:
-            verb.add_argument(flag, default=argparse.SUPPRESS, metavar="…", help=text)
+            verb.add_argument(flag, default=argparse.SUPPRESS, metavar=_metavar(name), help=text)
 
 
 def _add_camera(verb: argparse.ArgumentParser) -> None:
@@ -230,7 +232,9 @@ def _add_camera(verb: argparse.ArgumentParser) -> None:
 
 def _add_watch(verb: argparse.ArgumentParser) -> None:
     verb.set_defaults(verb=_watch)
-    verb.add_argument("--from", dest="from_", default=VERDICTS, help="[%(default)s]")
+    verb.add_argument(
+        "--from", dest="from_", default=VERDICTS, metavar="ADDRESS", help="[%(default)s]"
+    )
     verb.add_argument("--count", type=_positive, help="stop after so many verdicts")
     verb.add_argument(
         "--timeout", type=_not_negative, metavar="S", help="stop after so long without a verdict"
@@ -244,6 +248,12 @@ def _add_check(verb: argparse.ArgumentParser) -> None:
     verb.description = "Exit 0 if every digest and golden frame holds, 1 damaged, 3 other answers."
     verb.add_argument("--bundle", type=Path, required=True, help="folder of the model bundle")
     verb.add_argument("--json", action="store_true", help="the table as JSON")
+
+
+def _metavar(name: str) -> str:
+    """The unit that ends the name of a setting, if one does."""
+    unit = name.rpartition("_")[2]
+    return unit.upper() if unit in ("bytes", "s") else "…"
 
 
 def _positive(text: str) -> int:

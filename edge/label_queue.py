@@ -8,6 +8,7 @@ label_queue/000000000042-1764000000000000000/
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -34,9 +35,14 @@ FRAME, MAP, VERDICT = "frame", "map.npy", "verdict.json"
 WAITING_ITEMS = 32
 WAITING_BYTES = 256 << 20
 
+RESERVE_BYTES = 64 << 20
+"""Disk that the queue leaves free. The ledger lives on it: without a record the line stops, without
+a labelled image it does not."""
+
 _SUFFIXES = {"jpeg": ".jpg", "png": ".png", "raw": ".npy"}
 _HALF_MADE = ".new-"
 _HALF_GONE = ".old-"
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +71,16 @@ class LabelQueue:
     """Writes flagged parts to disk, in a thread of its own.
 
     Policy: the newest matter. In memory a full queue forgets its oldest item (`overflowed`), on
-    disk the oldest is evicted to make room (`evicted`), and an item that cannot be written is given
-    up (`failed`): the line is never slowed, and its ledger has the verdict anyway.
+    disk the oldest is evicted to make room (`evicted`), an item that the disk has no room for is
+    not stored (`disk_full`), and one that cannot be written is given up (`failed`): the line is
+    never slowed, and its ledger has the verdict anyway.
     """
 
     def __init__(self, state_dir: Path, budget_bytes: int) -> None:
         """Find what is on disk, and clear away what a crash left half-made.
 
         Raises:
-            StationError: The folder cannot be made or read.
+            StationError: The folder cannot be made or read, or is a link.
         """
         self._folder = state_dir / FOLDER
         self._budget_bytes = budget_bytes
@@ -81,9 +88,15 @@ class LabelQueue:
             WAITING_ITEMS, WAITING_BYTES, lambda item: len(item.frame.pixels)
         )
         self._lock = threading.Lock()
-        self._counts = {"stored": 0, "evicted": 0, "failed": 0}
+        self._counts = {"stored": 0, "evicted": 0, "disk_full": 0, "failed": 0}
         self._bytes = 0
         self._items: deque[tuple[str, int]] = deque()
+        # What a link leads to is not ours to clear away and evict from.
+        if self._folder.is_symlink():
+            raise StationError(
+                f"the label queue {self._folder} is a link, expected a folder; remove the link, or "
+                "point state_dir to the other disk"
+            )
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._scan()
@@ -136,13 +149,43 @@ class LabelQueue:
             return
         while self._bytes + size > self._budget_bytes:
             self._evict_oldest()
-        _write_folder(self._folder, item.name, files)
+        if not self._make_room(size):
+            if is_milestone(self._count("disk_full")):
+                log.error("label queue leaves the disk to the ledger", extra={"item_bytes": size})
+            return
+        try:
+            _write_folder(self._folder, item.name, files)
+        except OSError as error:
+            if error.errno not in _DISK_FULL or size > self._bytes:
+                raise
+            self._evict(size)
+            _write_folder(self._folder, item.name, files)
         with self._lock:
             self._items.append((item.name, size))
             self._bytes += size
             self._counts["stored"] += 1
 
-    def _evict_oldest(self) -> None:
+    def _make_room(self, size: int) -> bool:
+        """Evict until the reserve stays free beside so many bytes; False if that cannot help."""
+        free = shutil.disk_usage(self._folder).free
+        if free + self._bytes - size < RESERVE_BYTES:
+            return False
+        while free - size < RESERVE_BYTES:
+            before = free
+            self._evict(1)
+            free = shutil.disk_usage(self._folder).free
+            if free <= before:
+                return False
+        return True
+
+    def _evict(self, size: int) -> None:
+        """Evict the oldest until so many bytes are free; what a person took away frees none."""
+        freed = 0
+        while freed < size and self._items:
+            freed += self._evict_oldest()
+
+    def _evict_oldest(self) -> int:
+        """Evict one; gives how many bytes that has freed."""
         with self._lock:
             name, size = self._items.popleft()
             self._bytes -= size
@@ -152,9 +195,10 @@ class LabelQueue:
         try:
             path.rename(gone)
         except FileNotFoundError:
-            return  # a person has labelled it and taken it away
+            return 0  # a person has labelled it and taken it away
         self._count("evicted")
         shutil.rmtree(gone)
+        return size
 
     def _count(self, what: str) -> int:
         with self._lock:

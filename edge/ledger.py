@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -63,13 +64,14 @@ class Ledger:
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._connection = connection
         self._path = path
+        self._file = _identity(path)
 
     def record(self, entries: Sequence[Entry]) -> None:
         """Append a batch: all of it, or none.
 
         Raises:
-            StationError: The disk is full or gone, or another process holds the file. Nothing of
-                the batch may be published, for nobody could ever prove it.
+            StationError: The disk is full or gone, the file was taken away, or another process
+                holds it. Nothing of the batch may be published, for nobody could ever prove it.
         """
         rows = [_row(entry) for entry in entries]
         try:
@@ -80,6 +82,7 @@ class Ledger:
                 f"cannot record {len(rows)} verdicts in {self._path}: {error}; "
                 "free the disk or the file, then start the station again"
             ) from error
+        self._check_place()
 
     def last_seq(self) -> int:
         """The highest `station_seq` ever recorded; 0 for an empty ledger.
@@ -97,6 +100,19 @@ class Ledger:
         """How many of each verdict, over the ledger's whole life."""
         counted = self._connection.execute("SELECT verdict, COUNT(*) FROM verdicts GROUP BY 1")
         return {str(verdict): int(n) for verdict, n in counted}
+
+    def _check_place(self) -> None:
+        """SQLite goes on in a file that was deleted, and what it writes there is gone at the end.
+
+        Raises:
+            StationError: The path no longer leads to the file that was opened.
+        """
+        found = _identity(self._path)
+        if found is None or found != self._file:
+            raise StationError(
+                f"the ledger {self._path} was deleted or replaced while the station ran; "
+                "put it back if it was moved, then start the station again"
+            )
 
 
 @contextmanager
@@ -121,6 +137,15 @@ def open_ledger(state_dir: Path, busy_s: float = BUSY_S) -> Iterator[Ledger]:
         except sqlite3.Error as error:
             raise StationError(f"{path} cannot be used as a ledger: {error}") from error
         yield Ledger(connection, path)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Device and inode, which tell a file from another under its name; None if it is not there."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _set_up(connection: sqlite3.Connection, path: Path) -> None:

@@ -15,6 +15,7 @@ from edge.pipeline import Station
 from edge.scorer import OnnxScorer
 from edge.settings import SettingsError, StationSettings
 from edge.sockets import context
+from edge.state_dir import hold_state_dir, private_files
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,8 @@ def serve(settings: StationSettings, report: Callable[[dict[str, Any]], None]) -
         SettingsError: No bundle is named.
         BundleError: The bundle cannot be used.
         ParityError: This machine does not give the golden frames' answers.
-        StationError: An address or folder cannot be used, or a frame has no recorded verdict.
+        StationError: An address or folder cannot be used, another station has the folder, or a
+            frame has no recorded verdict.
     """
     if settings.bundle is None:
         raise SettingsError("no bundle: give --bundle, EDGE_BUNDLE, or bundle in the TOML")
@@ -41,7 +43,8 @@ def serve(settings: StationSettings, report: Callable[[dict[str, Any]], None]) -
     bundle = open_bundle(settings.bundle)
     scorer = OnnxScorer(bundle, settings.scorer_threads)
     warm_up(bundle, scorer)
-    with context() as owner:
+    # The folder first: a station clears away in it what only its own crash can have left.
+    with private_files(), hold_state_dir(settings.state_dir), context() as owner:
         station = Station(settings, bundle, scorer, owner)
         # Held to the very end: a second signal, while the backlog drains, must cost nothing.
         with _on_stop_signals(station.request_stop):

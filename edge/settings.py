@@ -8,11 +8,12 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -26,6 +27,13 @@ ENV_PREFIX = "EDGE_"
 
 MIB = 1 << 20
 GIB = 1 << 30
+
+MOST_BYTES = (1 << 63) - 1
+"""What ZeroMQ and the disk count bytes in has 64 bits and a sign."""
+
+MOST_DRAIN_S = 86_400.0
+
+MOST_PORT = 65_535
 
 
 class SettingsError(InputError):
@@ -43,16 +51,26 @@ class StationSettings(BaseSettings):
     bundle: Path | None = Field(None, description="folder of the model bundle")
     state_dir: Path = Field(Path("station"), description="where ledger and label queue live")
     backlog_frames: int = Field(64, ge=1, le=1 << 16, description="frames that may wait")
-    backlog_bytes: int = Field(512 * MIB, ge=1, description="bytes that waiting frames may take")
+    backlog_bytes: int = Field(
+        512 * MIB, ge=1, le=MOST_BYTES, description="memory that waiting frames may take"
+    )
     slots: int = Field(2, ge=1, le=64, description="prepared frames that wait for the scorer")
-    max_frame_bytes: int = Field(256 * MIB, ge=1, description="largest decoded frame")
-    max_message_bytes: int = Field(64 * MIB, ge=1, description="largest part of a message")
-    label_queue_bytes: int = Field(2 * GIB, ge=0, description="disk that the label queue may take")
+    max_frame_bytes: int = Field(
+        256 * MIB, ge=1, le=MOST_BYTES, description="largest decoded frame"
+    )
+    max_message_bytes: int = Field(
+        64 * MIB, ge=1, le=MOST_BYTES, description="largest part of a message"
+    )
+    label_queue_bytes: int = Field(
+        2 * GIB, ge=0, le=MOST_BYTES, description="disk that the label queue may take"
+    )
     publish_heatmaps: bool = Field(False, description="publish anomaly maps beside verdicts")
     scorer_threads: int = Field(
         0, ge=0, le=1024, description="threads of the scorer; 0 = all cores"
     )
-    drain_s: float = Field(20.0, ge=0, allow_inf_nan=False, description="time to score at stop")
+    drain_s: float = Field(
+        20.0, ge=0, le=MOST_DRAIN_S, allow_inf_nan=False, description="time to score at stop"
+    )
     insecure: bool = Field(False, description="allow addresses that other machines reach")
 
     @classmethod
@@ -67,12 +85,21 @@ class StationSettings(BaseSettings):
         """Take only what `read_settings` merged, so that it can say where a value is from."""
         return (init_settings,)
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _booleans_are_no_numbers(cls, value: object, info: ValidationInfo) -> object:
+        # Python's True is 1, and `slots = true` would quietly mean `slots = 1`.
+        kind = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and kind in (int, float):
+            raise ValueError("expected a number, got a boolean")
+        return value
+
     @model_validator(mode="after")
     def _addresses_are_private(self) -> StationSettings:
         for key in ("frames", "verdicts"):
             address = getattr(self, key)
-            if not address.startswith(("tcp://", "ipc://", "inproc://")):
-                raise ValueError(f"{key} must begin with tcp:// or ipc://, got {address!r}")
+            if wrong := _wrong_in(address):
+                raise ValueError(f"{key} = {address!r} {wrong}")
             if not self.insecure and not is_private(address):
                 raise ValueError(
                     f"{key} = {address!r} can be reached from other machines, and nothing on it is "
@@ -119,7 +146,7 @@ def read_settings(
 
 
 def is_private(address: str) -> bool:
-    """Whether only this machine can reach a ZeroMQ address: ipc, inproc, or tcp on loopback."""
+    """Whether only this machine can reach a ZeroMQ address: ipc, or tcp on loopback."""
     if not address.startswith("tcp://"):
         return True
     host = address[len("tcp://") :].rpartition(":")[0].strip("[]")
@@ -129,6 +156,23 @@ def is_private(address: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _wrong_in(address: str) -> str | None:
+    """Say what a socket of the station cannot bind to; None if nothing is wrong.
+
+    ZeroMQ takes a port of any number, and binds to what its lower 16 bits happen to be.
+    """
+    if address.startswith("ipc://"):
+        return None
+    if not address.startswith("tcp://"):
+        return "must begin with tcp:// or ipc://"
+    host, _, port = address.removeprefix("tcp://").rpartition(":")
+    if not host or not port or port.endswith("]"):
+        return "has no port; expected tcp://host:port, for instance tcp://127.0.0.1:5555"
+    if port == "*" or (re.fullmatch("[0-9]{1,5}", port) and int(port) <= MOST_PORT):
+        return None
+    return f"has the port {port!r}, expected 0 to {MOST_PORT}, or * for any that is free"
 
 
 def _from_toml(config: Path) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -11,6 +13,13 @@ from inspection.errors import StationError
 
 LINGER_MS = 2000
 """How long what was sent may take to leave the process at the end."""
+
+_ADVICE = {
+    errno.EADDRINUSE: "another station or another program has it",
+    errno.EADDRNOTAVAIL: "this machine has no such address",
+    errno.ENODEV: "this machine has no such address",
+    errno.ENOENT: "the folder of an ipc:// path must be there",
+}
 
 
 @contextmanager
@@ -48,9 +57,7 @@ def bind(opened: zmq.Socket[bytes], address: str) -> str:
     try:
         opened.bind(address)
     except zmq.ZMQError as error:
-        raise StationError(
-            f"cannot bind to {address}: {error.strerror}; is another station running?"
-        ) from error
+        raise StationError(f"cannot bind to {address}: {_reason(error)}") from error
     return opened.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\x00")
 
 
@@ -64,9 +71,17 @@ def connect(opened: zmq.Socket[bytes], address: str) -> None:
     try:
         opened.connect(address)
     except zmq.ZMQError as error:
-        raise StationError(f"cannot connect to {address}: {error.strerror}") from error
+        raise StationError(f"cannot connect to {address}: {_reason(error)}") from error
 
 
 def _allow_ipv6(opened: zmq.Socket[bytes], address: str) -> None:
     # Only where it is asked for: with it on, ZeroMQ tells 127.0.0.1 as [::ffff:127.0.0.1].
     opened.setsockopt(zmq.IPV6, int("[" in address))
+
+
+def _reason(error: zmq.ZMQError) -> str:
+    """Give the operating system's words and what they mean here; pyzmq's repeat the address."""
+    number = error.errno or 0
+    # Beyond the system's numbers ZeroMQ has its own, and pyzmq knows their words.
+    words = os.strerror(number) if number in errno.errorcode else str(error.strerror)
+    return f"{words}; {_ADVICE[number]}" if number in _ADVICE else words

@@ -7,26 +7,28 @@ so one id names every byte that a verdict depends on.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 
 from inspection.bank import MemoryBank, bank_from_bytes
 from inspection.errors import BundleError, InputError
+from inspection.manifest import (
+    FORMAT,
+    MANIFEST,
+    FileEntry,
+    Manifest,
+    manifest_bytes,
+    parse_manifest,
+)
 from inspection.preprocessing import Preprocessing
 from inspection.scoring import Head, Scoring
 from inspection.thresholds import Calibration, Thresholds
-
-FORMAT: Literal["dualbank-bundle/1"] = "dualbank-bundle/1"
-MANIFEST = "manifest.json"
-MAX_MANIFEST_BYTES = 64 << 20
 
 ANY_PRODUCT = "*"
 """Route of a frame whose product is not known: it searches the rows of every category."""
@@ -36,61 +38,7 @@ NORMAL_BANK, ABNORMAL_BANK = "normal_bank.safetensors", "abnormal_bank.safetenso
 HEAD, GOLDEN, MODEL_CARD = "head.safetensors", "golden.safetensors", "model_card.md"
 REQUIRED = (TRUNK, HEAD_GRAPH, FULL, NORMAL_BANK, ABNORMAL_BANK, HEAD, GOLDEN, MODEL_CARD)
 
-Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Read = Callable[[str], bytes]
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class FileEntry(_Part):
-    """Where a file's bytes are and how many: they live at `files/<sha256>`."""
-
-    sha256: Digest
-    size_bytes: int = Field(ge=0)
-
-    @property
-    def path(self) -> str:
-        """Path below the bundle's folder; it cannot leave it, being a digest."""
-        return f"files/{self.sha256}"
-
-
-class PreprocessingEntry(_Part):
-    """See `inspection.preprocessing.Preprocessing`."""
-
-    size_px: int
-
-
-class ScoringEntry(_Part):
-    """What every product shares of `inspection.scoring.Scoring`."""
-
-    k: int
-    top_fraction: float
-
-
-class RouteEntry(_Part):
-    """How one product is judged: the manifest's form of `Route`."""
-
-    temperature: float
-    abnormal_weight: float = Field(ge=0, allow_inf_nan=False)
-    good_scores: list[float]
-    review: float
-    reject: float
-    statement: str
-
-
-class Manifest(_Part):
-    """The one document that a bundle id digests."""
-
-    format: Literal["dualbank-bundle/1"]
-    parent: Digest | None
-    backbone: str
-    seed: int
-    preprocessing: PreprocessingEntry
-    scoring: ScoringEntry
-    routes: dict[str, RouteEntry]
-    files: dict[str, FileEntry]
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,29 +158,6 @@ def read_bundle(read: Read) -> Bundle:
     return bundle
 
 
-def parse_manifest(data: bytes) -> Manifest:
-    """Decode a manifest.
-
-    Raises:
-        BundleError: Not JSON, another format, or a field is missing, unknown or out of range.
-    """
-    if len(data) > MAX_MANIFEST_BYTES:
-        raise BundleError(f"the manifest has {len(data)} bytes, more than {MAX_MANIFEST_BYTES}")
-    try:
-        document = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise BundleError(f"{MANIFEST} is not JSON: {error}") from error
-    found = document.get("format") if isinstance(document, dict) else None
-    if found != FORMAT:
-        raise BundleError(f"expected a bundle of format {FORMAT!r}, got {found!r}")
-    try:
-        return Manifest.model_validate_json(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise BundleError(f"{MANIFEST}: {where}: {first['msg']}") from error
-
-
 def read_file(manifest: Manifest, name: str, read: Read) -> bytes:
     """Read one file of a manifest and check size and digest over the bytes returned.
 
@@ -262,11 +187,6 @@ def pack(files: Mapping[str, bytes], **document: Any) -> dict[str, bytes]:
     manifest = Manifest(format=FORMAT, files=entries, **document)
     laid_out = {entries[name].path: data for name, data in files.items()}
     return {**laid_out, MANIFEST: manifest_bytes(manifest)}
-
-
-def manifest_bytes(manifest: Manifest) -> bytes:
-    """Write a manifest; equal manifests give equal bytes."""
-    return json.dumps(manifest.model_dump(), indent=1, sort_keys=True).encode() + b"\n"
 
 
 def head_to_bytes(head: Head) -> bytes:

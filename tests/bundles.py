@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from inspection import bundle as bundles
 from inspection.bank import MemoryBank, bank_to_bytes, empty_bank
 from inspection.golden import GoldenFrame, golden_to_bytes
+from inspection.manifest import PreprocessingEntry, RouteEntry, ScoringEntry
 from inspection.preprocessing import Preprocessing, prepare, resize_exactly
 from inspection.scoring import Head, Scoring, image_score, patch_scores
 from inspection.thresholds import Calibration, calibration_of
@@ -169,8 +170,8 @@ def write_tiny_bundle(folder: Path, **changes: bytes) -> Path:
         parent=None,
         backbone="mean-colour",
         seed=0,
-        preprocessing=bundles.PreprocessingEntry(size_px=SIZE_PX),
-        scoring=bundles.ScoringEntry(k=SCORING.k, top_fraction=SCORING.top_fraction),
+        preprocessing=PreprocessingEntry(size_px=SIZE_PX),
+        scoring=ScoringEntry(k=SCORING.k, top_fraction=SCORING.top_fraction),
         routes={
             product or bundles.ANY_PRODUCT: _route_entry(product) for product in (*PRODUCTS, None)
         },
@@ -181,10 +182,10 @@ def write_tiny_bundle(folder: Path, **changes: bytes) -> Path:
     return folder
 
 
-def _route_entry(product: str | None) -> bundles.RouteEntry:
+def _route_entry(product: str | None) -> RouteEntry:
     known = calibration(product)
     limits = known.thresholds(REVIEW_FRR, REJECT_FRR)
-    return bundles.RouteEntry(
+    return RouteEntry(
         temperature=SCORING.temperature,
         abnormal_weight=0.0,
         good_scores=list(known.good_scores),

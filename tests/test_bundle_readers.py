@@ -13,8 +13,9 @@ import calibration.rethreshold
 import deploy.cli
 import edge.bundle_folder
 import trainer.bundle_folder
-from inspection.bundle import MANIFEST, NORMAL_BANK, Bundle
+from inspection.bundle import NORMAL_BANK, Bundle
 from inspection.errors import BundleError
+from inspection.manifest import MANIFEST
 from tests.bundles import write_tiny_bundle
 
 READERS = {

@@ -15,8 +15,19 @@ from edge.settings import StationSettings
 from inspection import bundle as bundles
 from inspection import messages, preprocessing, verdicts
 from inspection.bank import bank_to_bytes, empty_bank
-from inspection.bundle import ANY_PRODUCT, FileEntry, Manifest, RouteEntry, ScoringEntry
+from inspection.bundle import ANY_PRODUCT
 from inspection.golden import RELATIVE_TOLERANCE
+from inspection.manifest import (
+    FORMAT,
+    MANIFEST,
+    MAX_MANIFEST_BYTES,
+    FileEntry,
+    Manifest,
+    PreprocessingEntry,
+    RouteEntry,
+    ScoringEntry,
+    parse_manifest,
+)
 from inspection.messages import FrameHeader, HeatmapHeader, RegionEntry, VerdictMessage
 from inspection.verdicts import Reason, Verdict
 
@@ -58,7 +69,7 @@ def code_below(text, heading, language):
         pytest.param(WIRE, "### Region", RegionEntry, id="region"),
         pytest.param(WIRE, "### Heatmap header", HeatmapHeader, id="heatmap"),
         pytest.param(BUNDLE, "### Manifest fields", Manifest, id="manifest"),
-        pytest.param(BUNDLE, "### preprocessing", bundles.PreprocessingEntry, id="preprocessing"),
+        pytest.param(BUNDLE, "### preprocessing", PreprocessingEntry, id="preprocessing"),
         pytest.param(BUNDLE, "### scoring", ScoringEntry, id="scoring"),
         pytest.param(BUNDLE, "### A route", RouteEntry, id="route"),
         pytest.param(BUNDLE, "### A file entry", FileEntry, id="file"),
@@ -237,7 +248,7 @@ def test_the_contract_of_the_graph_lists_what_a_route_feeds():
         calibration=bundles.Calibration((1.0, 2.0)),
         thresholds=bundles.Thresholds(1.0, 2.0),
     )
-    manifest = bundles.parse_manifest(small_bundle()[bundles.MANIFEST])
+    manifest = parse_manifest(small_bundle()[MANIFEST])
     bundle = bundles.Bundle("", manifest, "", bank, bank, None, {"nut": route}, None)
 
     feeds = bundle.bank_feeds(route)
@@ -255,11 +266,11 @@ def test_the_contract_of_the_graph_lists_what_a_route_feeds():
 @pytest.mark.parametrize(
     "said",
     [
-        f"`{bundles.FORMAT}`",
-        f"at most {bundles.MAX_MANIFEST_BYTES >> 20} MiB",
+        f"`{FORMAT}`",
+        f"at most {MAX_MANIFEST_BYTES >> 20} MiB",
         f"one under `{ANY_PRODUCT}`",
         f"agree to {RELATIVE_TOLERANCE:.0e}".replace("e-0", "e-"),
-        f"`{bundles.MANIFEST}`",
+        f"`{MANIFEST}`",
     ],
 )
 def test_what_the_bundle_document_says_in_prose_is_so(said):
@@ -278,5 +289,5 @@ def test_the_check_by_hand_finds_what_the_code_finds(tmp_path, damaged):
 
     done = subprocess.run(["sh", "-c", lines], cwd=tmp_path, capture_output=True, text=True)
 
-    assert done.stdout.split()[0] == bundles.digest((tmp_path / bundles.MANIFEST).read_bytes())
+    assert done.stdout.split()[0] == bundles.digest((tmp_path / MANIFEST).read_bytes())
     assert ("whole" in done.stdout.split()) == (not damaged)

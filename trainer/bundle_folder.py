@@ -9,8 +9,9 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from inspection.bundle import MANIFEST, Bundle, read_bundle
+from inspection.bundle import Bundle, read_bundle
 from inspection.errors import BundleError
+from inspection.manifest import MANIFEST
 
 
 def open_bundle(folder: Path) -> Bundle:

@@ -20,6 +20,7 @@ from inspection.golden import (
     golden_from_bytes,
     golden_to_bytes,
 )
+from inspection.manifest import RouteEntry
 from inspection.preprocessing import MIN_SIDE_PX, ResizePass, prepare
 from inspection.scoring import image_score, patch_scores
 from trainer import backbone, calibrate
@@ -114,10 +115,10 @@ def check_parity(bundle: Bundle) -> list[Agreement]:
     return agreements
 
 
-def _route(model: Model, product: str) -> formats.RouteEntry:
+def _route(model: Model, product: str) -> RouteEntry:
     calibration = model.calibrations[product]
     thresholds = calibration.thresholds(REVIEW_FRR, REJECT_FRR)
-    return formats.RouteEntry(
+    return RouteEntry(
         temperature=model.scorings[product].temperature,
         abnormal_weight=model.settings.abnormal_weight,
         good_scores=list(calibration.good_scores),

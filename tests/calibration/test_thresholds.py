@@ -17,8 +17,9 @@ from calibration.cli import main
 from calibration.rethreshold import open_bundle
 from edge import check
 from edge.scorer import OnnxScorer
-from inspection.bundle import ANY_PRODUCT, GOLDEN, MANIFEST
+from inspection.bundle import ANY_PRODUCT, GOLDEN
 from inspection.golden import golden_from_bytes
+from inspection.manifest import MANIFEST
 from inspection.verdicts import judge
 from tests.bundles import write_tiny_bundle
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from deploy.cli import main
-from inspection.bundle import MANIFEST, REQUIRED, digest
+from inspection.bundle import REQUIRED, digest
+from inspection.manifest import MANIFEST
 from tests.bundles import write_tiny_bundle
 
 

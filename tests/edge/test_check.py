@@ -11,9 +11,10 @@ import pytest
 from edge.bundle_folder import open_bundle, verify_files
 from edge.check import check_all, golden_frames, require, warm_up
 from edge.scorer import OnnxScorer
-from inspection.bundle import MANIFEST, MODEL_CARD, Bundle
+from inspection.bundle import MODEL_CARD, Bundle
 from inspection.errors import BundleError, ParityError
 from inspection.golden import GoldenFrame, golden_to_bytes
+from inspection.manifest import MANIFEST
 from tests.bundles import golden_frames as true_frames
 from tests.bundles import graph_bytes, write_tiny_bundle
 

@@ -21,6 +21,18 @@ def test_every_verb_explains_itself(verb: list[str], capsys: pytest.CaptureFixtu
     assert "usage" in capsys.readouterr().out
 
 
+def test_the_help_of_run_tells_units_and_no_default_where_there_is_none(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["run", "--help"])
+
+    said = capsys.readouterr().out
+    assert "--drain-s S" in said
+    assert "--max-frame-bytes BYTES" in said
+    assert "[None]" not in said
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -46,6 +58,8 @@ def test_a_wrong_call_is_a_usage_error(
     "options",
     [
         ["--slots", "none"],
+        ["--max-message-bytes", "99999999999999999999"],
+        ["--frames", "tcp://127.0.0.1:99999"],
         ["--frames", "tcp://0.0.0.0:1"],
         ["--config", "/missing.toml"],
         [],  # no bundle

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from edge import label_queue
-from edge.label_queue import FOLDER, LabelItem, LabelQueue
+from edge.label_queue import FOLDER, RESERVE_BYTES, LabelItem, LabelQueue
+from inspection.errors import StationError
 from inspection.messages import Frame, FrameHeader
 from tests.bundles import bad_frame
 from tests.edge.test_ledger import entry
@@ -164,3 +168,123 @@ def test_a_slow_disk_never_slows_the_line_and_what_is_forgotten_is_counted(tmp_p
         queue.offer(item(seq))  # nobody writes: a line that waited here would stand
 
     assert queue.report()["overflowed"] == 5
+
+
+def size_on_disk(state_dir: Path) -> int:
+    return sum(file.stat().st_size for file in state_dir.rglob("*") if file.is_file())
+
+
+@pytest.fixture
+def free_is(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], int]], None]:
+    """Give the disk so many free bytes."""
+
+    def patch(free: Callable[[], int]) -> None:
+        monkeypatch.setattr(
+            label_queue.shutil, "disk_usage", lambda _: SimpleNamespace(free=free())
+        )
+
+    return patch
+
+
+def test_on_a_filling_disk_the_oldest_make_room_and_the_reserve_stays_free(
+    tmp_path: Path, free_is: Callable[[Callable[[], int]], None]
+) -> None:
+    disk = RESERVE_BYTES + 16_000
+    free_is(lambda: disk - size_on_disk(tmp_path))
+
+    queue = write(tmp_path, [item(seq) for seq in range(10)])
+
+    kept = on_disk(tmp_path)
+    assert kept == list(range(10))[-len(kept) :]
+    assert 1 < len(kept) < 10
+    assert disk - size_on_disk(tmp_path) >= RESERVE_BYTES
+    assert queue.report()["evicted"] == 10 - len(kept)
+    assert queue.report()["disk_full"] == 0
+
+
+def test_a_disk_that_others_have_filled_costs_the_new_item_and_no_old_one(
+    tmp_path: Path, free_is: Callable[[Callable[[], int]], None]
+) -> None:
+    write(tmp_path, [item(seq) for seq in range(3)])
+    free_is(lambda: RESERVE_BYTES - 50_000)
+
+    queue = write(tmp_path, [item(3), item(4)])
+
+    assert on_disk(tmp_path) == [0, 1, 2]
+    assert queue.report()["disk_full"] == 2
+    assert queue.report()["evicted"] == queue.report()["failed"] == 0
+
+
+def test_on_a_full_disk_items_that_a_person_took_away_cost_no_new_one(
+    tmp_path: Path, free_is: Callable[[Callable[[], int]], None]
+) -> None:
+    write(tmp_path, [item(seq) for seq in range(4)])
+    disk = RESERVE_BYTES + size_on_disk(tmp_path)
+    queue = LabelQueue(tmp_path, BUDGET)
+    for path in sorted((tmp_path / FOLDER).iterdir())[:2]:
+        path.rename(tmp_path / path.name)
+    # Taken to another folder of the same disk, so that nothing has become free.
+    free_is(lambda: disk - size_on_disk(tmp_path))
+
+    queue.offer(item(4))
+    queue.close()
+    queue.write_all()
+
+    assert on_disk(tmp_path) == [3, 4]
+    assert (queue.report()["evicted"], queue.report()["disk_full"]) == (1, 0)
+
+
+def test_evicting_stops_where_it_frees_nothing(
+    tmp_path: Path, free_is: Callable[[Callable[[], int]], None]
+) -> None:
+    write(tmp_path, [item(seq) for seq in range(3)])
+    free_is(lambda: RESERVE_BYTES)  # whatever is evicted, another program takes it
+
+    queue = write(tmp_path, [item(3)])
+
+    assert on_disk(tmp_path) == [1, 2]
+    assert queue.report()["disk_full"] == 1
+
+
+def test_an_item_that_just_leaves_the_reserve_is_stored_and_one_byte_less_is_not_enough(
+    tmp_path: Path, free_is: Callable[[Callable[[], int]], None]
+) -> None:
+    size = write(tmp_path / "measured", [item(1)]).report()["bytes"]
+    free_is(lambda: RESERVE_BYTES + size)
+    enough = write(tmp_path / "enough", [item(1)])
+    free_is(lambda: RESERVE_BYTES + size - 1)
+    short = write(tmp_path / "short", [item(1)])
+
+    assert (enough.report()["stored"], enough.report()["disk_full"]) == (1, 0)
+    assert (short.report()["stored"], short.report()["disk_full"]) == (0, 1)
+
+
+def test_a_disk_that_is_full_all_the_same_costs_the_oldest_and_not_the_newest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, [item(seq) for seq in range(3)])
+    real, failures = os.fsync, iter([OSError(errno.ENOSPC, "No space left on device")])
+
+    def fails_once(descriptor: int) -> None:
+        for failure in failures:
+            raise failure
+        real(descriptor)
+
+    monkeypatch.setattr(label_queue.os, "fsync", fails_once)
+    queue = write(tmp_path, [item(3)])
+
+    assert on_disk(tmp_path) == [1, 2, 3]
+    assert (queue.report()["evicted"], queue.report()["failed"]) == (1, 0)
+
+
+def test_a_queue_that_is_a_link_is_refused_and_what_it_leads_to_is_left_alone(
+    tmp_path: Path,
+) -> None:
+    precious = tmp_path / "elsewhere" / ".new-precious"
+    precious.mkdir(parents=True)
+    (tmp_path / FOLDER).symlink_to(tmp_path / "elsewhere")
+
+    with pytest.raises(StationError, match="is a link, expected a folder"):
+        LabelQueue(tmp_path, BUDGET)
+
+    assert precious.is_dir()

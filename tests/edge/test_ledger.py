@@ -103,6 +103,20 @@ def test_a_reader_does_not_stop_the_station(tmp_path: Path) -> None:
         assert ledger.last_seq() == 2
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_ledger_that_is_no_longer_where_it_was_records_nothing_more(
+    tmp_path: Path, replaced: bool
+) -> None:
+    with open_ledger(tmp_path) as ledger:
+        ledger.record([entry(1)])
+        (tmp_path / FILE).unlink()
+        if replaced:
+            (tmp_path / FILE).write_bytes(b"")
+
+        with pytest.raises(StationError, match="deleted or replaced"):
+            ledger.record([entry(2)])
+
+
 @pytest.mark.parametrize(
     "content", [b"this is no database, but text" * 50, b"SQLite format 3\0" + b"\xff" * 4000]
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import shutil
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -132,6 +133,19 @@ def test_a_scorer_that_hangs_does_not_keep_the_station_from_ending(
     assert report["recorded"] == report["published"] == report["received"] - report["unaccounted"]
 
 
+def test_a_state_dir_that_is_deleted_stops_the_station_and_nothing_more_is_published(
+    tiny_bundle: Bundle, tmp_path: Path
+) -> None:
+    with running(tiny_bundle, tmp_path / "state", lambda _: 0.0) as station:
+        shutil.rmtree(tmp_path / "state")
+        send(station, 3)
+        station.wait()
+
+    with pytest.raises(StationError, match="deleted or replaced"):
+        station.check()
+    assert station.health.report()["published"] == 0
+
+
 def test_an_address_in_use_closes_what_was_open_already(
     tiny_bundle: Bundle, tmp_path: Path
 ) -> None:
@@ -140,7 +154,7 @@ def test_an_address_in_use_closes_what_was_open_already(
         taken = first.frames_address
 
         with (
-            pytest.raises(StationError, match="cannot bind"),
+            pytest.raises(StationError, match="another station or another program has it"),
             running(tiny_bundle, tmp_path / "b", lambda _: 0.0, frames=taken),
         ):
             pass

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edge.settings import SettingsError, StationSettings, is_private, read_settings
+from tests.line.processes import ROOT
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 
 @pytest.fixture
@@ -103,6 +111,70 @@ def test_an_address_of_this_machine_alone_is_allowed(address: str) -> None:
 def test_an_address_that_is_no_address_is_refused() -> None:
     with pytest.raises(SettingsError, match="must begin with tcp"):
         read_settings(command_line={"frames": "127.0.0.1:5555"}, environment={})
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("tcp://127.0.0.1:99999", "port '99999', expected 0 to 65535, or *"),
+        ("tcp://127.0.0.1:65536", "port '65536'"),
+        ("tcp://127.0.0.1:-5", "port '-5'"),
+        ("tcp://127.0.0.1:http", "port 'http'"),
+        ("tcp://127.0.0.1:+80", "port '+80'"),
+        ("tcp://127.0.0.1", "has no port"),
+        ("tcp://127.0.0.1:", "has no port"),
+        ("tcp://[::1]", "has no port"),
+        ("tcp://5555", "has no port"),
+        ("inproc://frames", "must begin with tcp:// or ipc://"),
+    ],
+)
+def test_an_address_that_would_bind_elsewhere_is_refused(address: str, said: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        read_settings(command_line={"frames": address}, environment={})
+
+    assert said in str(caught.value)
+    assert "other machines" not in str(caught.value)
+
+
+@pytest.mark.parametrize("port", ["0", "1", "65535", "*"])
+def test_every_port_that_there_is_can_be_chosen(port: str) -> None:
+    address = f"tcp://127.0.0.1:{port}"
+
+    assert read_settings(command_line={"verdicts": address}, environment={}).verdicts == address
+
+
+@pytest.mark.parametrize("key", [key for key in StationSettings.model_fields if "bytes" in key])
+def test_bytes_beyond_63_bits_are_refused(key: str) -> None:
+    most = str((1 << 63) - 1)
+
+    assert getattr(read_settings(command_line={key: most}, environment={}), key) == int(most)
+    with pytest.raises(SettingsError, match=key):
+        read_settings(command_line={key: str(1 << 63)}, environment={})
+
+
+@pytest.mark.parametrize("key", ["slots", "backlog_bytes", "drain_s"])
+def test_a_boolean_is_no_number(tmp_path: Path, key: str) -> None:
+    path = tmp_path / "edge.toml"
+    path.write_text(f"{key} = true\n")
+
+    with pytest.raises(SettingsError, match=f"{key} = True in .*expected a number"):
+        read_settings(path, environment={})
+
+
+def test_a_time_that_no_clock_can_wait_for_is_refused() -> None:
+    with pytest.raises(SettingsError, match="drain_s"):
+        read_settings(command_line={"drain_s": "1e300"}, environment={})
+
+
+def test_the_example_lists_every_setting_with_its_default(tmp_path: Path) -> None:
+    example = (ROOT / "examples" / "edge.toml").read_text("utf-8")
+    path = tmp_path / "edge.toml"
+    path.write_text(example)
+
+    listed: dict[str, Any] = tomllib.loads(example.replace('# bundle = "', 'bundle = "'))
+
+    assert read_settings(path, environment={}) == StationSettings()
+    assert set(listed) == set(StationSettings.model_fields)
 
 
 def test_no_threshold_is_a_setting() -> None:

@@ -20,23 +20,25 @@ from inspection.bundle import (
     GOLDEN,
     HEAD,
     HEAD_GRAPH,
-    MANIFEST,
-    MAX_MANIFEST_BYTES,
     MODEL_CARD,
     NORMAL_BANK,
     REQUIRED,
     TRUNK,
-    PreprocessingEntry,
-    RouteEntry,
-    ScoringEntry,
     digest,
     head_from_bytes,
     head_to_bytes,
     pack,
-    parse_manifest,
     read_bundle,
 )
 from inspection.errors import BundleError, InputError
+from inspection.manifest import (
+    MANIFEST,
+    MAX_MANIFEST_BYTES,
+    PreprocessingEntry,
+    RouteEntry,
+    ScoringEntry,
+    parse_manifest,
+)
 from inspection.scoring import Head, Scoring
 
 D, K = 5, 3
@@ -583,3 +585,11 @@ def test_the_graph_is_fed_the_rows_of_the_route_without_a_copy(product, rows, de
     for name, value in (("temperature", 0.25), ("abnormal_weight", 0.5)):
         assert feeds[name] == np.float32(value)
         assert feeds[name].shape == ()
+
+
+def test_a_manifest_that_says_a_thing_twice_is_refused():
+    files = packed()
+    said_twice = files[MANIFEST].rstrip().removesuffix(b"}") + b', "seed": 7}'
+
+    with pytest.raises(BundleError, match="twice"):
+        parse_manifest(said_twice)

@@ -362,6 +362,39 @@ def test_a_second_station_on_the_same_address_says_so_and_fails(
     assert "cannot bind" in second.lines[0]
 
 
+def test_a_second_station_on_the_same_folder_is_refused_and_touches_nothing_in_it(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    with StationProcess(tiny_folder, tmp_path) as first, Listener(first) as listener:
+        half_made = tmp_path / "label_queue" / ".new-of-the-first"
+        half_made.mkdir()
+
+        with StationProcess(tiny_folder, tmp_path) as second:
+            code = second.ended()
+
+        assert code == 1
+        assert "is in use by another station" in second.lines[0]
+        assert half_made.is_dir()
+        with first.camera(product="bolt") as camera:
+            camera.send(good_frame())
+        assert listener.take(1)[0].verdict is Verdict.PASS
+        assert_adds_up(first.stop())
+
+
+def test_what_a_station_writes_is_for_its_own_user_alone(tiny_folder: Path, tmp_path: Path) -> None:
+    state_dir = tmp_path / "state"
+    with StationProcess(tiny_folder, state_dir, umask=0o022) as station:
+        with Listener(station) as listener, station.camera(product="bolt") as camera:
+            camera.send(bad_frame())
+            listener.take(1)
+        station.stop()
+
+    written = [state_dir, *state_dir.rglob("*")]
+    assert {path.name for path in written} >= {"ledger.sqlite", "frame.npy", "verdict.json"}
+    assert {oct(path.stat().st_mode & 0o777) for path in written if path.is_dir()} == {"0o700"}
+    assert {oct(path.stat().st_mode & 0o777) for path in written if path.is_file()} == {"0o600"}
+
+
 def test_counts_are_of_verdicts_as_published(tiny_folder: Path, tmp_path: Path) -> None:
     with StationProcess(tiny_folder, tmp_path) as station, Listener(station) as listener:
         with station.camera(product="bolt") as camera:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from inspection.bundle import MANIFEST
 from inspection.errors import BundleError
+from inspection.manifest import MANIFEST
 from tests.bundles import write_tiny_bundle
 from trainer.bundle_folder import check_target, open_bundle, write_bundle
 
