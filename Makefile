@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check line bench clean
+.PHONY: demo test check clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m examples.demo $(if $(DATA),--data "$(DATA)")
