@@ -31,7 +31,7 @@ from edge.scorer import OnnxScorer
 from examples.demo.line import RunningStation, start_station
 from inspection.bundle import Bundle, Route
 from inspection.messages import VERDICT_TOPIC, VerdictMessage, decode_verdict
-from trainer.dataset import read_prepared
+from trainer.dataset import read_image, read_prepared
 
 SIDE_PX = 256
 TURNS, FRAMES_A_TURN = 24, 10
@@ -107,9 +107,9 @@ def main() -> int:
 
 
 def _jpeg(path: Path) -> bytes:
-    image = cv2.imread(str(path))
-    image = cv2.resize(image, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA)
-    return bytes(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 95])[1])
+    image = read_image(path)[:, :, ::-1]
+    small = cv2.resize(image, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA)
+    return bytes(cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 95])[1])
 
 
 def _warm_up(line: Line) -> None:

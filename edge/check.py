@@ -11,9 +11,14 @@ from edge.decode import prepare_frame
 from edge.scorer import OnnxScorer
 from inspection.bundle import GOLDEN, Bundle
 from inspection.errors import BundleError, ParityError
-from inspection.golden import Agreement, GoldenFrame, agreement, golden_from_bytes
+from inspection.golden import (
+    Agreement,
+    GoldenFrame,
+    agreement,
+    golden_from_bytes,
+    oracle_agreement,
+)
 from inspection.preprocessing import TOLERANCE_LEVELS
-from inspection.scoring import image_score, patch_scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,25 +117,14 @@ def _ask(
     # On the stored pixels, so that the two questions, resize and model, are asked apart.
     route = bundle.route(golden.product)
     scored = scorer.score(golden.prepared, route)
+    oracle = None
+    if with_oracle:
+        patches = scorer.patch_features(golden.prepared, route)
+        oracle = oracle_agreement(bundle, golden, patches)
     return GoldenResult(
         number=number,
         golden=golden,
         levels=int(apart.max()),
         runtime=agreement(golden, scored.anomaly_map, scored.score, route),
-        oracle=_ask_oracle(bundle, scorer, golden) if with_oracle else None,
+        oracle=oracle,
     )
-
-
-def _ask_oracle(bundle: Bundle, scorer: OnnxScorer, golden: GoldenFrame) -> Agreement:
-    route = bundle.route(golden.product)
-    scores = patch_scores(
-        scorer.patch_features(golden.prepared, route),
-        bundle.normal,
-        bundle.abnormal,
-        bundle.head,
-        route.scoring,
-        category=route.category,
-        weight=route.abnormal_weight,
-    )
-    score = image_score(scores, route.scoring)
-    return agreement(golden, scores.reshape(bundle.preprocessing.grid), score, route)

@@ -106,6 +106,15 @@ class MemoryBank:
             int(np.searchsorted(self.category, number, "right")),
         )
 
+    def evidence_of(self, category: str | None) -> NDArray[np.float32]:
+        """Gather the valid rows that a category owns, (n, D); all valid rows for None.
+
+        Raises:
+            InputError: The bank does not know the category.
+        """
+        rows = self.rows_of(category)
+        return np.asarray(self.features[rows][self.valid[rows]])
+
 
 _COLUMNS: dict[str, tuple[Any, int]] = {
     "valid": (np.bool_, 0),

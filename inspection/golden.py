@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from inspection.bank import safetensors_metadata
-from inspection.bundle import Route
+from inspection.bundle import Bundle, Route
 from inspection.errors import BundleError, InputError
+from inspection.scoring import image_score, patch_scores
 from inspection.verdicts import judge
 
 RELATIVE_TOLERANCE = 1e-4
@@ -99,6 +100,24 @@ def agreement(
         map_error=map_error,
         same_verdict=decisions[0] == decisions[1],
     )
+
+
+def oracle_agreement(
+    bundle: Bundle, golden: GoldenFrame, patches: NDArray[np.floating]
+) -> Agreement:
+    """Ask plain numpy for the golden answer, on the features (P, D) that a runtime has found."""
+    route = bundle.route(golden.product)
+    scores = patch_scores(
+        patches,
+        bundle.normal,
+        bundle.abnormal,
+        bundle.head,
+        route.scoring,
+        category=route.category,
+        weight=route.abnormal_weight,
+    )
+    anomaly_map = scores.reshape(bundle.preprocessing.grid)
+    return agreement(golden, anomaly_map, image_score(scores, route.scoring), route)
 
 
 def golden_to_bytes(frames: Sequence[GoldenFrame]) -> bytes:

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from inspection.bank import MemoryBank
 from inspection.bundle import ANY_PRODUCT
 from inspection.errors import NotEnoughSamplesError
 from inspection.scoring import Scoring
@@ -42,6 +43,16 @@ class AbnormalSide:
     rows: Tensor
     head: HeadNet
     weight: float
+
+
+def abnormal_sides(bank: MemoryBank, head: HeadNet, weight: float) -> dict[str, AbnormalSide]:
+    """Give every category, and the route of unknown products, the abnormal rows it searches."""
+    return {
+        category or ANY_PRODUCT: AbnormalSide(
+            torch.from_numpy(bank.evidence_of(category)), head, weight
+        )
+        for category in (*bank.categories, None)
+    }
 
 
 def folds_of(images: int) -> NDArray[np.int64]:

@@ -22,8 +22,6 @@ from trainer.predict import predict
 from trainer.progress import Progress
 from trainer.runtime import Runtime
 
-log = logging.getLogger(__name__)
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. 0 done, 1 failed, 2 wrong usage, 3 the runtimes of a bundle disagree."""

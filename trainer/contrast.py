@@ -128,8 +128,7 @@ def contrast(
     temperatures = {name: _temperature(name, gap) for name, gap in gaps.items()}
     normal, abnormal = [], []
     for name, hood in seen.items():
-        mine = bank.rows_of(name)
-        defects = torch.from_numpy(bank.features[mine][bank.valid[mine]])
+        defects = torch.from_numpy(bank.evidence_of(name))
         pseudo = look_up(torch.from_numpy(fused[name][: kept[name]]), fold_banks[name][0], k)
         normal.append(_enhanced(hood, look_up(hood.patches, defects, k), temperatures[name]))
         abnormal.append(_enhanced(pseudo, look_up(pseudo.patches, defects, k), temperatures[name]))

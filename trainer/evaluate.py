@@ -29,6 +29,9 @@ from trainer.runtime import Runtime
 RECALL = 0.95
 """Share of defects that must be caught where `frr_at_95_recall` is read."""
 
+RawMap = tuple[NDArray[np.float32], tuple[int, int]]
+"""(Gh, Gw) in units of feature distance, and (H, W) of its image in px."""
+
 FIGURES = (
     "image_auroc",
     "image_ap",
@@ -114,16 +117,17 @@ def table(report: dict[str, Any]) -> Table:
 
 def _score(
     runtime: Runtime, category: Category, advance: Callable[[int], None]
-) -> tuple[NDArray[np.float64], list[NDArray[np.float32]]]:
+) -> tuple[NDArray[np.float64], list[RawMap]]:
     """Standardised image scores (n,) and raw maps of the test images."""
     route = runtime.bundle.route(category.name)
     raw: list[float] = []
-    maps: list[NDArray[np.float32]] = []
+    maps: list[RawMap] = []
     for sample in category.test:
-        prepared = prepare(read_image(sample.image), runtime.bundle.preprocessing, resize)
+        image = read_image(sample.image)
+        prepared = prepare(image, runtime.bundle.preprocessing, resize)
         found = runtime.inspect(prepared[None], route)
         raw.append(float(found.scores[0]))
-        maps.append(found.maps[0])
+        maps.append((found.maps[0], (image.shape[0], image.shape[1])))
         advance(1)
     return np.asarray(route.calibration.standardise(np.array(raw))), maps
 
@@ -133,7 +137,7 @@ def _measure(
     category: Category,
     scores: NDArray[np.float64],
     defects: NDArray[np.bool_],
-    maps: list[NDArray[np.float32]],
+    maps: list[RawMap],
 ) -> dict[str, float | int | None]:
     figures: dict[str, float | int | None] = dict.fromkeys(FIGURES)
     figures |= {"n_good": int((~defects).sum()), "n_defect": int(defects.sum())}
@@ -160,14 +164,14 @@ def _measure(
 
 
 def _pixel_curves(
-    samples: Sequence[Sample], maps: list[NDArray[np.float32]], spec: Preprocessing
+    samples: Sequence[Sample], maps: list[RawMap], spec: Preprocessing
 ) -> PixelCurves | None:
     """Compare maps with masks at the size of the images; None if no mask outlines anything."""
     outlined = False
-    low, high = float(min(map(np.min, maps))), float(max(map(np.max, maps)))
+    low = min(float(each.min()) for each, _ in maps)
+    high = max(float(each.max()) for each, _ in maps)
     curves = PixelCurves(low, high)
-    for sample, anomaly_map in zip(samples, maps, strict=True):
-        shape = read_image(sample.image).shape[:2]
+    for sample, (anomaly_map, shape) in zip(samples, maps, strict=True):
         regions: NDArray[np.integer[Any]] = np.zeros(shape, np.int32)
         if sample.mask is not None:
             mask = read_mask(sample.mask, shape).astype(np.uint8)

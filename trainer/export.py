@@ -133,6 +133,8 @@ bank_scan (
     scores = If (uses_abnormal) <
         then_branch = both_banks () => (float[M] fused) {{
             {_knowledge("abnormal")}
+            {_distances("normal")}
+            {_distances("abnormal")}
             mean_distance = ReduceMean <keepdims = 1> (normal_distances, axis_one)
             nearest_distance = Gather <axis = 1> (normal_distances, zero_index)
             mean_above_zero = Add(mean_distance, tiny)
@@ -158,7 +160,7 @@ bank_scan (
 
 
 def _knowledge(bank: str) -> str:
-    """Distances to the K nearest rows of a bank, and the residual q − r of the attention over them.
+    """Squared distances to the K nearest rows, and the residual q − r of the attention over them.
 
     |b|² − 2qb in one product only chooses the candidates. In float32 it puts identical unit vectors
     up to 1.1e-3 apart, so the distances that count are taken from the differences.
@@ -171,8 +173,6 @@ def _knowledge(bank: str) -> str:
     {bank}_near = Gather({bank}_rows, {bank}_index)
     {bank}_gap = Sub(flat_3d, {bank}_near)
     {bank}_squared = ReduceSumSquare <keepdims = 0> ({bank}_gap, axis_two)
-    {bank}_sorted, {bank}_order = TopK <axis = 1, largest = 0> ({bank}_squared, k)
-    {bank}_distances = Sqrt({bank}_sorted)
     {bank}_lowest = ReduceMin <keepdims = 1> ({bank}_squared, axis_one)
     {bank}_behind = Sub({bank}_lowest, {bank}_squared)
     {bank}_logits = Div({bank}_behind, temperature)
@@ -185,4 +185,12 @@ def _knowledge(bank: str) -> str:
     {bank}_weights_3d = Unsqueeze({bank}_weights, axis_one)
     {bank}_residual_3d = MatMul({bank}_weights_3d, {bank}_gap)
     {bank}_residual = Squeeze({bank}_residual_3d, axis_one)
+    """
+
+
+def _distances(bank: str) -> str:
+    """Distances to the K nearest rows, nearest first; only the head needs them."""
+    return f"""
+    {bank}_sorted, {bank}_order = TopK <axis = 1, largest = 0> ({bank}_squared, k)
+    {bank}_distances = Sqrt({bank}_sorted)
     """

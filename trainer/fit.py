@@ -24,11 +24,18 @@ from inspection.scoring import Head, Scoring
 from inspection.thresholds import Calibration
 from trainer.backbone import load_backbone
 from trainer.banks import Evidence, gather, normal_bank, textures
-from trainer.calibrate import FOLDS, AbnormalSide, calibrate, check_enough, fold_rows, folds_of
+from trainer.calibrate import (
+    FOLDS,
+    abnormal_sides,
+    calibrate,
+    check_enough,
+    fold_rows,
+    folds_of,
+)
 from trainer.contrast import contrast
 from trainer.dataset import Category, read_prepared
 from trainer.features import FeatureStore, extract, feature_store
-from trainer.head import EPOCHS, HeadNet, head_weights, train_head
+from trainer.head import EPOCHS, head_weights, train_head
 from trainer.progress import Progress
 from trainer.trunk import DIMENSIONS, Trunk
 
@@ -139,7 +146,7 @@ def fit(categories: Sequence[Category], settings: FitSettings, progress: Progres
             name: Scoring(settings.k, temperature, settings.top_fraction)
             for name, temperature in examples.temperatures.items()
         }
-        sides = _sides(examples.bank, net, settings.abnormal_weight)
+        sides = abnormal_sides(examples.bank, net, settings.abnormal_weight)
         with progress.task("scores of good parts", _images(categories)) as advance:
             known, unknown = calibrate(stores, fold_banks, sides, scorings, advance)
     return Model(
@@ -219,13 +226,3 @@ def _thinned(pools: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
     return np.concatenate(
         [pool[np.linspace(0, len(pool) - 1, int(share * len(pool))).astype(int)] for pool in pools]
     )
-
-
-def _sides(bank: MemoryBank, net: HeadNet, weight: float) -> dict[str, AbnormalSide]:
-    """Give every category, and the route of unknown products, the abnormal rows it searches."""
-    sides = {}
-    for category in (*bank.categories, None):
-        rows = bank.rows_of(category)
-        valid = torch.from_numpy(bank.features[rows][bank.valid[rows]])
-        sides[category or ANY_PRODUCT] = AbnormalSide(valid, net, weight)
-    return sides

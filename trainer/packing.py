@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -19,10 +19,11 @@ from inspection.golden import (
     agreement,
     golden_from_bytes,
     golden_to_bytes,
+    oracle_agreement,
 )
 from inspection.manifest import RouteEntry
 from inspection.preprocessing import MIN_SIDE_PX, ResizePass, prepare
-from inspection.scoring import image_score, patch_scores
+from inspection.scoring import image_score
 from trainer import backbone, calibrate
 from trainer.dataset import Category, read_image, resize
 from trainer.export import export_full, export_head, export_trunk
@@ -35,6 +36,7 @@ REVIEW_FRR, REJECT_FRR = 0.05, 0.01
 """Share of good parts that the first thresholds let be looked at, and be ejected."""
 
 LONGEST_GOLDEN_PX = 1024
+"""Longest side of a golden frame; a larger one is shrunk."""
 
 GOLDEN_GOOD = 2
 """Golden frames of each category that show good parts; one more shows a damaged part."""
@@ -88,21 +90,11 @@ def check_parity(bundle: Bundle) -> list[Agreement]:
         route = bundle.route(golden.product)
         found = runtime.inspect(golden.prepared[None], route)
         features = runtime.patch_features(golden.prepared[None], route)[0]
-        slow = patch_scores(
-            features,
-            bundle.normal,
-            bundle.abnormal,
-            bundle.head,
-            route.scoring,
-            category=route.category,
-            weight=route.abnormal_weight,
-        ).reshape(bundle.preprocessing.grid)
         answers = {
-            "ONNX Runtime": (found.maps[0], float(found.scores[0])),
-            "numpy": (slow, image_score(slow, route.scoring)),
+            "ONNX Runtime": agreement(golden, found.maps[0], float(found.scores[0]), route),
+            "numpy": oracle_agreement(bundle, golden, features),
         }
-        for name, (anomaly_map, score) in answers.items():
-            agreed = agreement(golden, anomaly_map, score, route)
+        for name, agreed in answers.items():
             agreements.append(agreed)
             if not agreed.holds:
                 raise ParityError(
@@ -132,28 +124,29 @@ def _golden_frames(model: Model, categories: Sequence[Category]) -> list[GoldenF
     """Answer golden frames in torch: good parts and a damaged one of each category."""
     rng = np.random.default_rng(model.settings.seed)
     golden: list[GoldenFrame] = []
+    weight = model.settings.abnormal_weight
+    sides = calibrate.abnormal_sides(model.abnormal, head_net(model.head), weight)
     for category in categories:
         good = [_moderate(read_image(path)) for path in category.train[:GOLDEN_GOOD]]
-        golden.extend(_answer(model, category.name, frame) for frame in good)
-        golden.append(_answer(model, category.name, _damaged(good[0], rng)))
+        golden.extend(_answer(model, sides, category.name, frame) for frame in good)
+        golden.append(_answer(model, sides, category.name, _damaged(good[0], rng)))
         if len(categories) > 1:
-            golden.append(_answer(model, None, good[0]))
+            golden.append(_answer(model, sides, None, good[0]))
     return golden
 
 
-def _answer(model: Model, product: str | None, frame: NDArray[np.uint8]) -> GoldenFrame:
+def _answer(
+    model: Model,
+    sides: Mapping[str, calibrate.AbnormalSide],
+    product: str | None,
+    frame: NDArray[np.uint8],
+) -> GoldenFrame:
     prepared = prepare(frame, model.preprocessing, resize)
     scoring = model.scorings[product or ANY_PRODUCT]
-    normal, abnormal = model.normal.rows_of(product), model.abnormal.rows_of(product)
-    side = calibrate.AbnormalSide(
-        torch.from_numpy(model.abnormal.features[abnormal][model.abnormal.valid[abnormal]]),
-        head_net(model.head),
-        model.settings.abnormal_weight,
-    )
     scores = calibrate.patch_scores(
         torch.from_numpy(extract(model.trunk, prepared[None])[0]),
-        torch.from_numpy(model.normal.features[normal][model.normal.valid[normal]]),
-        side,
+        torch.from_numpy(model.normal.evidence_of(product)),
+        sides[product or ANY_PRODUCT],
         scoring,
     ).numpy()
     return GoldenFrame(

@@ -70,18 +70,19 @@ def _run(data: Path | None, out: Path) -> int:
 
     console.rule("4 of 5 · dualbank-edge: a station, two cameras, one subscriber")
     with start_station(out / "bundle", out / "station") as station:
-        heard = play(station, categories, RATE_HZ)
+        sent, heard = play(station, categories, RATE_HZ)
     account = station.account()
 
     console.rule("5 of 5 · what came of it")
-    summary = summarise(categories, heard, account)
+    summary = summarise(categories, sent, heard, account)
     summary["seconds"] = round(time.monotonic() - started, 1)
     (out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
     contact_sheet(categories, heard, out / "contact.png")
     Console().print(table(summary))
     print(f"{out / 'summary.json'}\n{out / 'contact.png'}")
     whole = summary["sent"] == summary["received"] == summary["recorded"] == summary["published"]
-    if not whole or summary["heard"] != summary["sent"]:
+    expected = sum(len(category.test) for category in categories)
+    if not whole or summary["heard"] != summary["sent"] or summary["sent"] != expected:
         print("make demo: frames and verdicts do not add up", file=sys.stderr)
         return 1
     return 0

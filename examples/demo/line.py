@@ -103,8 +103,12 @@ def start_station(bundle: Path, state: Path, *, heatmaps: bool = True) -> Iterat
 
 def play(
     station: RunningStation, categories: Sequence[Category], rate_hz: float
-) -> dict[Trigger, Heard]:
-    """Send every test image from two cameras and hear every verdict."""
+) -> tuple[int, dict[Trigger, Heard]]:
+    """Send every test image from two cameras and hear every verdict.
+
+    Returns:
+        How many frames the cameras say they have sent, and what was heard.
+    """
     expected = sum(len(category.test) for category in categories)
     heard: dict[Trigger, Heard] = {}
     counted = threading.Semaphore(0)
@@ -112,8 +116,9 @@ def play(
         target=_listen, args=(station.verdicts, expected, heard, counted), daemon=True
     )
     listener.start()
+    sent: list[int] = []
     cameras = [
-        threading.Thread(target=_camera, args=(station.frames, name, categories, rate_hz))
+        threading.Thread(target=_camera, args=(station.frames, name, categories, rate_hz, sent))
         for name in CAMERAS
     ]
     for camera in cameras:
@@ -123,20 +128,23 @@ def play(
             break
     for thread in (*cameras, listener):
         thread.join(timeout=SILENCE_S)
-    return heard
+    return sum(sent), heard
 
 
-def _camera(frames: str, name: str, categories: Sequence[Category], rate_hz: float) -> None:
-    """Play one camera: every second test image of each product."""
+def _camera(
+    frames: str, name: str, categories: Sequence[Category], rate_hz: float, sent: list[int]
+) -> None:
+    """Play one camera: every second test image of each product; notes how many it has sent."""
     for category in categories:
         images = [sample.image for sample in category.test[CAMERAS.index(name) :: 2]]
         if not images:
             continue
         words = ["camera", *images, "--to", frames, "--name", name]
-        words += ["--product", category.name, "--rate", rate_hz]
-        subprocess.run(
-            [_command("dualbank-edge"), *map(str, words)], check=True, stdout=subprocess.DEVNULL
-        )
+        words += ["--product", category.name, "--rate", rate_hz, "--json"]
+        command = [_command("dualbank-edge"), *map(str, words)]
+        # A camera that fails says why on stderr, and how far it came on stdout.
+        said = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True).stdout
+        sent.append(json.loads(said)["sent"] if said else 0)
 
 
 def _listen(

@@ -26,6 +26,7 @@ Tile = tuple[str, Sample, Heard]
 
 def summarise(
     categories: Sequence[Category],
+    sent: int,
     heard: Mapping[Trigger, Heard],
     account: Mapping[str, Any],
 ) -> dict[str, Any]:
@@ -36,7 +37,7 @@ def summarise(
     """
     figures = {category.name: _figures([category], heard) for category in categories}
     return {
-        "sent": sum(len(category.test) for category in categories),
+        "sent": sent,
         "received": account["received"],
         "recorded": account["recorded"],
         "published": account["published"],

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from inspection import bundle as formats
+from inspection import golden as golden_module
 from inspection.errors import ParityError
 from inspection.golden import RELATIVE_TOLERANCE, GoldenFrame, golden_from_bytes
 from inspection.verdicts import Verdict, judge
@@ -72,9 +73,9 @@ def test_a_station_runtime_that_is_off_is_found_out(
 def test_an_oracle_that_is_off_is_found_out(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    oracle = packing.patch_scores
+    oracle = golden_module.patch_scores
     monkeypatch.setattr(
-        packing, "patch_scores", lambda *given, **options: oracle(*given, **options) * 0.999
+        golden_module, "patch_scores", lambda *given, **options: oracle(*given, **options) * 0.999
     )
 
     with pytest.raises(ParityError, match="numpy disagrees"):
