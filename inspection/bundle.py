@@ -36,7 +36,11 @@ ANY_PRODUCT = "*"
 TRUNK, HEAD_GRAPH, FULL = "trunk.onnx", "head.onnx", "full.onnx"
 NORMAL_BANK, ABNORMAL_BANK = "normal_bank.safetensors", "abnormal_bank.safetensors"
 HEAD, GOLDEN, MODEL_CARD = "head.safetensors", "golden.safetensors", "model_card.md"
-REQUIRED = (TRUNK, HEAD_GRAPH, FULL, NORMAL_BANK, ABNORMAL_BANK, HEAD, GOLDEN, MODEL_CARD)
+LINEAGE = "lineage.json"
+REQUIRED = (
+    *(TRUNK, HEAD_GRAPH, FULL, NORMAL_BANK, ABNORMAL_BANK, HEAD, GOLDEN, MODEL_CARD),
+    LINEAGE,
+)
 
 Read = Callable[[str], bytes]
 

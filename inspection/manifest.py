@@ -78,7 +78,7 @@ def parse_manifest(data: bytes) -> Manifest:
     if len(data) > MAX_MANIFEST_BYTES:
         raise BundleError(f"the manifest has {len(data)} bytes, more than {MAX_MANIFEST_BYTES}")
     try:
-        document = json.loads(data, object_pairs_hook=_no_twins)
+        document = json.loads(data, object_pairs_hook=no_twins)
     except (ValueError, RecursionError) as error:
         raise BundleError(f"{MANIFEST} is not JSON: {error}") from error
     found = document.get("format") if isinstance(document, dict) else None
@@ -97,7 +97,7 @@ def manifest_bytes(manifest: Manifest) -> bytes:
     return json.dumps(manifest.model_dump(), indent=1, sort_keys=True).encode() + b"\n"
 
 
-def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Refuse a key that is there twice: readers would differ in which of the two they take."""
     document = dict(pairs)
     if len(document) < len(pairs):

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from inspection import bundle as bundles
 from inspection.bank import MemoryBank, bank_to_bytes, empty_bank
 from inspection.golden import GoldenFrame, golden_to_bytes
+from inspection.lineage import NOTHING_LABELLED, lineage_to_bytes
 from inspection.manifest import PreprocessingEntry, RouteEntry, ScoringEntry
 from inspection.preprocessing import Preprocessing, prepare, resize_exactly
 from inspection.scoring import Head, Scoring, image_score, patch_scores
@@ -157,6 +158,7 @@ def tiny_files(**changes: bytes) -> dict[str, bytes]:
         bundles.HEAD: bundles.head_to_bytes(head),
         bundles.GOLDEN: golden_to_bytes(golden_frames()),
         bundles.MODEL_CARD: b"# Tiny\n",
+        bundles.LINEAGE: lineage_to_bytes(NOTHING_LABELLED),
     }
     return files | {
         name: changes[key] for name in files if (key := name.replace(".", "_")) in changes

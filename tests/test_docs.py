@@ -17,6 +17,7 @@ from inspection import messages, preprocessing, verdicts
 from inspection.bank import bank_to_bytes, empty_bank
 from inspection.bundle import ANY_PRODUCT
 from inspection.golden import RELATIVE_TOLERANCE
+from inspection.lineage import LearnedImage
 from inspection.manifest import (
     FORMAT,
     MANIFEST,
@@ -73,6 +74,7 @@ def code_below(text, heading, language):
         pytest.param(BUNDLE, "### scoring", ScoringEntry, id="scoring"),
         pytest.param(BUNDLE, "### A route", RouteEntry, id="route"),
         pytest.param(BUNDLE, "### A file entry", FileEntry, id="file"),
+        pytest.param(BUNDLE, "### Lineage", LearnedImage, id="lineage"),
     ],
 )
 def test_a_table_of_fields_lists_exactly_those_of_the_model(text, heading, model):

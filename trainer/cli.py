@@ -12,11 +12,15 @@ from pathlib import Path
 
 from rich.console import Console
 
+from inspection.bundle import LINEAGE
 from inspection.errors import DualbankError, ParityError
+from inspection.lineage import lineage_from_bytes
 from trainer.bundle_folder import check_target, open_bundle, write_bundle
 from trainer.dataset import find_categories
 from trainer.evaluate import evaluate, table
 from trainer.fit import FitSettings, fit
+from trainer.labelled import Labelled, draw_defects
+from trainer.labelled_folder import find_labelled
 from trainer.packing import make_bundle
 from trainer.predict import predict
 from trainer.progress import Progress
@@ -81,6 +85,20 @@ def _parser() -> argparse.ArgumentParser:
         help="how much the abnormal side may raise a score "
         "(default %(default)s: without labelled defects it does not help)",
     )
+    taught = verb.add_mutually_exclusive_group()
+    taught.add_argument(
+        "--defects",
+        type=int,
+        metavar="K",
+        help="learn from K defective test images of each category too, drawn by the seed",
+    )
+    taught.add_argument(
+        "--labelled",
+        type=Path,
+        metavar="DIR",
+        help="learn from labelled defects too: CATEGORY/TYPE/ with images, and masks, boxes "
+        "(annotations.json, COCO) or neither",
+    )
     verb.add_argument(
         "--seed",
         type=int,
@@ -94,6 +112,15 @@ def _parser() -> argparse.ArgumentParser:
     verb = verbs.add_parser("evaluate", help="measure a bundle on test images")
     verb.add_argument("data", type=Path, metavar="DIR", help="categories, at any depth")
     verb.add_argument("--bundle", type=Path, required=True, metavar="B")
+    verb.add_argument(
+        "--without",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="B",
+        help="leave out the test images that this bundle learned from, as those of --bundle always "
+        "are; may be given again",
+    )
     _common(verb, json_to_file=True)
     verb.set_defaults(run=_evaluate)
 
@@ -136,8 +163,13 @@ def _fit(args: argparse.Namespace) -> int:
     )
     check_target(args.out)
     categories = find_categories(args.data)
+    labelled: Labelled = {}
+    if args.defects is not None:
+        labelled, categories = draw_defects(categories, args.defects, args.seed)
+    elif args.labelled is not None:
+        labelled = find_labelled(args.labelled, categories)
     progress = Progress(shown=not args.quiet)
-    model = fit(categories, settings, progress)
+    model = fit(categories, settings, progress, labelled)
     write_bundle(args.out, make_bundle(model, categories))
     bundle = open_bundle(args.out)
     thresholds = {name: route.statement for name, route in bundle.manifest.routes.items()}
@@ -145,6 +177,7 @@ def _fit(args: argparse.Namespace) -> int:
         "bundle": bundle.id,
         "path": str(args.out),
         "categories": {category.name: len(category.train) for category in categories},
+        "labelled": {name: len(defects) for name, defects in labelled.items()},
         "thresholds": thresholds,
     }
     if args.json:
@@ -153,13 +186,19 @@ def _fit(args: argparse.Namespace) -> int:
         print(f"{args.out}: bundle {bundle.id[:12]}")
         for name, statement in thresholds.items():
             print(f"  {name}: {statement}")
+        for name, defects in labelled.items():
+            print(f"  {name}: {len(defects)} labelled defects")
     return 0
 
 
 def _evaluate(args: argparse.Namespace) -> int:
     bundle = open_bundle(args.bundle)
     categories = find_categories(args.data, need_train=False)
-    report = evaluate(Runtime(bundle), categories, Progress(shown=not args.quiet))
+    others = [open_bundle(folder) for folder in args.without]
+    without = {
+        digest for other in others for digest in lineage_from_bytes(other.file(LINEAGE)).digests
+    }
+    report = evaluate(Runtime(bundle), categories, Progress(shown=not args.quiet), without)
     text = json.dumps(report, indent=1, allow_nan=False)
     if args.json == Path("-"):
         print(text)
@@ -168,6 +207,9 @@ def _evaluate(args: argparse.Namespace) -> int:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(text + "\n")
     Console().print(table(report))
+    for name, row in report["categories"].items():
+        if row["left_out"]:
+            print(f"{name}: {row['left_out']} test images left out: a bundle learned from them")
     return 0
 
 

@@ -94,7 +94,7 @@ def find_categories(root: Path, *, need_train: bool = True) -> tuple[Category, .
         for path in (*category.train, *(sample.image for sample in category.test))
     }
     for other in others:
-        _refuse_loose(other, "no category", used)
+        refuse_loose(other, "no category", used)
     for category in categories:
         if need_train and not category.train:
             raise DatasetError(f"category {category.name} has no good images to learn from")
@@ -179,7 +179,7 @@ def _walk(root: Path) -> tuple[list[Path], list[Path]]:
             others.append(folder)
             # Sorted, so that of two links to one folder it is always the same that counts.
             children = sorted((p for p in folder.iterdir() if p.is_dir()), reverse=True)
-            pending.extend(child for child in children if not _is_ignored(child.name))
+            pending.extend(child for child in children if not is_ignored(child.name))
     return sorted(found), others
 
 
@@ -215,7 +215,7 @@ def _check_name(folder: Path, name: str) -> None:
 
 
 def _read_category(folder: Path, name: str) -> Category:
-    _refuse_loose(folder, f"no part of category {name}")
+    refuse_loose(folder, f"no part of category {name}")
     if _is_mvtec(folder):
         return _read_mvtec(folder, name)
     for other in sorted(p for p in folder.iterdir() if p.is_dir()):
@@ -224,8 +224,8 @@ def _read_category(folder: Path, name: str) -> Category:
                 f"{other} holds images, but is neither good nor defect; rename it, or move it out "
                 f"of category {name}"
             )
-    good = _images(folder / "good")
-    defects = _images(folder / "defect") if (folder / "defect").is_dir() else []
+    good = images_below(folder / "good")
+    defects = images_below(folder / "defect") if (folder / "defect").is_dir() else []
     test = [Sample(path) for path in good[TEST_EVERY - 1 :: TEST_EVERY]]
     return Category(
         name,
@@ -237,15 +237,15 @@ def _read_category(folder: Path, name: str) -> Category:
 
 def _read_mvtec(folder: Path, name: str) -> Category:
     truth = folder / "ground_truth"
-    has_masks = truth.is_dir() and any(not _is_ignored(p.name) for p in truth.iterdir())
+    has_masks = truth.is_dir() and any(not is_ignored(p.name) for p in truth.iterdir())
     test: list[Sample] = []
     kinds = sorted((folder / "test").iterdir()) if (folder / "test").is_dir() else []
     for kind in kinds:
-        if _is_ignored(kind.name):
+        if is_ignored(kind.name):
             continue
         if not kind.is_dir():
             _refuse(kind)
-        for image in _images(kind):
+        for image in images_below(kind):
             if kind.name == "good":
                 test.append(Sample(image))
             else:
@@ -255,14 +255,16 @@ def _read_mvtec(folder: Path, name: str) -> Category:
                 test.append(Sample(image, kind.name, mask))
     good = folder / "train" / "good"
     if good.is_dir():
-        _refuse_loose(good.parent, "neither good nor a defect")
+        refuse_loose(good.parent, "neither good nor a defect")
         for other in sorted(p for p in good.parent.iterdir() if p.is_dir() and p != good):
-            if not _is_ignored(other.name) and _holds_images(other):
+            if not is_ignored(other.name) and _holds_images(other):
                 raise DatasetError(
                     f"{other} holds images, but only good parts are learned from, in {good}; "
                     "move it to test, or out of the category"
                 )
-    return Category(name, tuple(_images(good) if good.is_dir() else ()), tuple(test), has_masks)
+    return Category(
+        name, tuple(images_below(good) if good.is_dir() else ()), tuple(test), has_masks
+    )
 
 
 def _mask_of(image: Path, folder: Path) -> Path:
@@ -275,7 +277,7 @@ def _mask_of(image: Path, folder: Path) -> Path:
     )
 
 
-def _images(folder: Path) -> list[Path]:
+def images_below(folder: Path) -> list[Path]:
     """Every image below a folder, sorted by path; a folder that links lead to twice counts once.
 
     Raises:
@@ -289,10 +291,10 @@ def _images(folder: Path) -> list[Path]:
     return sorted(found)
 
 
-def _refuse_loose(folder: Path, what: str, used: Collection[str] = ()) -> None:
+def refuse_loose(folder: Path, what: str, used: Collection[str] = ()) -> None:
     """Refuse images that lie where nothing reads them: whoever put them there expects otherwise."""
     for path in sorted(folder.iterdir()):
-        is_image = path.suffix.lower() in IMAGE_SUFFIXES and not _is_ignored(path.name)
+        is_image = path.suffix.lower() in IMAGE_SUFFIXES and not is_ignored(path.name)
         if is_image and path.is_file() and os.path.realpath(path) not in used:
             raise DatasetError(
                 f"{path} belongs to {what}; put it into a folder of the layout, or elsewhere"
@@ -314,15 +316,15 @@ def _files(folder: Path) -> Iterator[Path]:
             folders.clear()
             continue
         seen.add(real)
-        folders[:] = sorted(name for name in folders if not _is_ignored(name))
-        yield from (Path(parent) / name for name in sorted(names) if not _is_ignored(name))
+        folders[:] = sorted(name for name in folders if not is_ignored(name))
+        yield from (Path(parent) / name for name in sorted(names) if not is_ignored(name))
 
 
 def _cannot_list(error: OSError) -> NoReturn:
     raise DatasetError(f"cannot list {error.filename}: {error.strerror}") from error
 
 
-def _is_ignored(name: str) -> bool:
+def is_ignored(name: str) -> bool:
     return name.startswith(".") or name.lower() in IGNORED_NAMES
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import cv2
@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from rich import box
 from rich.table import Table
 
+from inspection.bundle import LINEAGE
+from inspection.lineage import lineage_from_bytes
 from inspection.metrics import (
     PixelCurves,
     auroc,
@@ -22,6 +24,7 @@ from inspection.metrics import (
 )
 from inspection.preprocessing import Preprocessing, prepare
 from trainer.dataset import Category, Sample, read_image, read_mask, resize
+from trainer.learned import without_learned
 from trainer.pictures import full_size_map
 from trainer.progress import Progress
 from trainer.runtime import Runtime
@@ -47,14 +50,21 @@ FIGURES = (
 
 
 def evaluate(
-    runtime: Runtime, categories: Sequence[Category], progress: Progress
+    runtime: Runtime,
+    categories: Sequence[Category],
+    progress: Progress,
+    without: Collection[str] = (),
 ) -> dict[str, Any]:
     """Measure every category with its product known, and all of them under one threshold.
+
+    Test images that the bundle has learned from are left out, whatever they are called.
 
     Args:
         runtime: Of the bundle.
         categories: Products that the bundle knows.
         progress: Shows how far the work is.
+        without: SHA-256 of further images to leave out, hex: those that other bundles learned from,
+            so that all are measured on the same test images.
 
     Returns:
         The report of `dualbank-train evaluate --json`.
@@ -62,9 +72,16 @@ def evaluate(
     Raises:
         InputError: A category is no product of the bundle.
         DatasetError: A test image or mask cannot be used; it is named.
+        BundleError: What the bundle says that it has learned from cannot be read.
     """
     for category in categories:
         runtime.bundle.route(category.name)
+    learned = lineage_from_bytes(runtime.bundle.file(LINEAGE)).digests
+    whole, categories = categories, without_learned(categories, learned.union(without))
+    left_out = {
+        before.name: len(before.test) - len(after.test)
+        for before, after in zip(whole, categories, strict=True)
+    }
     figures: dict[str, dict[str, float | int | None]] = {}
     pooled_scores, pooled_defects = [], []
     with progress.task("test images", sum(len(each.test) for each in categories)) as advance:
@@ -72,6 +89,7 @@ def evaluate(
             scores, maps = _score(runtime, category, advance)
             defects = np.array([sample.defect is not None for sample in category.test], bool)
             figures[category.name] = _measure(runtime, category, scores, defects, maps)
+            figures[category.name]["left_out"] = left_out[category.name]
             pooled_scores.append(scores)
             pooled_defects.append(defects)
     blind = _image_auroc(np.concatenate(pooled_scores), np.concatenate(pooled_defects))

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor
 from inspection.bank import MemoryBank
 from inspection.bundle import ANY_PRODUCT
 from inspection.errors import InputError
+from inspection.lineage import NOTHING_LABELLED, Lineage
 from inspection.preprocessing import Preprocessing
 from inspection.scoring import Head, Scoring
 from inspection.thresholds import Calibration
@@ -36,6 +38,7 @@ from trainer.contrast import contrast
 from trainer.dataset import Category, read_prepared
 from trainer.features import FeatureStore, extract, feature_store
 from trainer.head import EPOCHS, head_weights, train_head
+from trainer.labelled import Labelled, lineage_of
 from trainer.progress import Progress
 from trainer.trunk import DIMENSIONS, Trunk
 
@@ -101,15 +104,22 @@ class Model:
     head: Head
     calibrations: Mapping[str, Calibration]
     settings: FitSettings
+    lineage: Lineage = NOTHING_LABELLED
 
 
-def fit(categories: Sequence[Category], settings: FitSettings, progress: Progress) -> Model:
+def fit(
+    categories: Sequence[Category],
+    settings: FitSettings,
+    progress: Progress,
+    labelled: Labelled = MappingProxyType({}),
+) -> Model:
     """Learn one model of all categories from their good training images.
 
     Args:
         categories: Each with at least `trainer.calibrate.LEAST_IMAGES` training images.
         settings: The same for every category.
         progress: Shows how far the work is.
+        labelled: Defects by category; none of them among the test images.
 
     Raises:
         DatasetError: An image cannot be used; it is named.
@@ -158,6 +168,7 @@ def fit(categories: Sequence[Category], settings: FitSettings, progress: Progres
         head=head_weights(net),
         calibrations={**known, ANY_PRODUCT: unknown},
         settings=settings,
+        lineage=lineage_of(labelled),
     )
 
 

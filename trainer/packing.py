@@ -21,6 +21,7 @@ from inspection.golden import (
     golden_to_bytes,
     oracle_agreement,
 )
+from inspection.lineage import lineage_to_bytes
 from inspection.manifest import RouteEntry
 from inspection.preprocessing import MIN_SIDE_PX, ResizePass, prepare
 from inspection.scoring import image_score
@@ -62,6 +63,7 @@ def make_bundle(model: Model, categories: Sequence[Category]) -> dict[str, bytes
         formats.ABNORMAL_BANK: bank_to_bytes(model.abnormal),
         formats.HEAD: head_to_bytes(model.head),
         formats.MODEL_CARD: _model_card(model, categories).encode(),
+        formats.LINEAGE: lineage_to_bytes(model.lineage),
     }
     golden = _golden_frames(model, categories)
     files[formats.GOLDEN] = golden_to_bytes(golden)

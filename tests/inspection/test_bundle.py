@@ -20,6 +20,7 @@ from inspection.bundle import (
     GOLDEN,
     HEAD,
     HEAD_GRAPH,
+    LINEAGE,
     MODEL_CARD,
     NORMAL_BANK,
     REQUIRED,
@@ -72,6 +73,7 @@ def some_files(**changed):
         HEAD: head_to_bytes(a_head()),
         GOLDEN: b"golden frames",
         MODEL_CARD: b"# What this model is\n",
+        LINEAGE: b'{"labelled": []}\n',
     }
     return files | changed
 
