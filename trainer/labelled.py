@@ -145,7 +145,7 @@ def outline_of(
         annotated_shape: (height, width) px that its boxes were measured in, if it is known.
 
     Returns:
-        (H, W) float32, how much of each pixel is defect, 0 to 1; None if it has neither mask nor boxes.
+        (H, W) float32, how much of each pixel is defect, 0 to 1; None without mask and boxes.
 
     Raises:
         DatasetError: The image or mask cannot be used, they or the boxes do not fit each other, or
@@ -187,8 +187,8 @@ def refuse_twins(labelled: Labelled, shown: Iterable[tuple[Path, str]]) -> None:
     """
     seen: dict[str, Path] = {}
     for defect in (each for defects in labelled.values() for each in defects):
-        if (twin := seen.setdefault(defect.sha256, defect.image)) != defect.image:
-            raise DatasetError(f"{defect.image} is the same image as {twin}; keep one of them")
+        if (first := seen.setdefault(defect.sha256, defect.image)) != defect.image:
+            raise DatasetError(f"{defect.image} is the same image as {first}; keep one of them")
     sizes = {image.stat().st_size for image in seen.values()}
     for path, what in shown:
         # Only a file of the same length can be the same image.

@@ -85,7 +85,7 @@ def test_a_number_beyond_all_bounds_is_refused(tmp_path: Path) -> None:
     path = document(tmp_path / "a.json")
     path.write_text(path.read_text().replace("[1, 2, 3, 4]", f"[1, 2, 3, 1{'0' * 400}]"))
 
-    with pytest.raises(DatasetError, match="a.json"):
+    with pytest.raises(DatasetError, match=r"a\.json"):
         read_boxes(path)
 
 
@@ -103,7 +103,7 @@ def test_an_annotation_of_no_image_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="cannot read .*a.json"):
+    with pytest.raises(DatasetError, match=r"cannot read .*a\.json"):
         read_boxes(tmp_path / "a.json")
 
 
