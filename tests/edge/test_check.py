@@ -11,7 +11,7 @@ import pytest
 from edge.bundle_folder import open_bundle, verify_files
 from edge.check import check_all, golden_frames, require, warm_up
 from edge.scorer import OnnxScorer
-from inspection.bundle import MODEL_CARD, Bundle
+from inspection.bundle import MODEL_CARD, REQUIRED, Bundle
 from inspection.errors import BundleError, ParityError
 from inspection.golden import GoldenFrame, golden_to_bytes
 from inspection.manifest import MANIFEST
@@ -37,7 +37,7 @@ def test_a_whole_bundle_holds(tiny_bundle: Bundle) -> None:
 
     assert len(results) == len(true_frames())
     assert all(result.holds for result in results)
-    assert verify_files(tiny_bundle) == 8
+    assert verify_files(tiny_bundle) == len(REQUIRED)
 
 
 @pytest.mark.parametrize(
