@@ -159,7 +159,9 @@ class DinoV2(nn.Module):
         shrunk = (self.side * PATCH_PX,) * 2
         x = F.interpolate(x, size=shrunk, mode="bilinear", align_corners=False)
         patches = self.patch_embed((x - self.mean) / self.scale)
-        x = torch.cat([self.cls_token.expand(len(x), -1, -1), patches], 1) + self.pos_embed
+        # Not len(x), which the exporter takes for a constant.
+        first = self.cls_token.expand(x.shape[0], -1, -1)
+        x = torch.cat([first, patches], 1) + self.pos_embed
         maps = []
         for i, block in enumerate(self.blocks):
             x = block(x)
