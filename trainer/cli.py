@@ -15,6 +15,9 @@ from rich.console import Console
 from inspection.bundle import LINEAGE
 from inspection.errors import DualbankError, ParityError
 from inspection.lineage import lineage_from_bytes
+from trainer import weights
+from trainer.backbones.catalogue import NAMES
+from trainer.backbones.published import PUBLISHED
 from trainer.bundle_folder import check_target, open_bundle, write_bundle
 from trainer.dataset import find_categories
 from trainer.evaluate import evaluate, table
@@ -106,6 +109,19 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="of every random draw (default %(default)s)",
     )
+    verb.add_argument(
+        "--backbone",
+        default=defaults.backbone,
+        metavar="NAME|onnx:FILE",
+        help=f"{', '.join(NAMES)}, or onnx:FILE#OUTPUT,… (default %(default)s)",
+    )
+    verb.add_argument(
+        "--weights",
+        type=Path,
+        metavar="FILE",
+        help="the backbone's checkpoint, .safetensors or .pth "
+        "(default: that of the installed package)",
+    )
     _common(verb)
     verb.set_defaults(run=_fit)
 
@@ -137,6 +153,26 @@ def _parser() -> argparse.ArgumentParser:
     )
     _common(verb)
     verb.set_defaults(run=_predict)
+
+    verb = verbs.add_parser("weights", help="where backbones' weights come from, and get them")
+    tasks = verb.add_subparsers(required=True, metavar="list|get")
+    task = tasks.add_parser("list", help="every backbone, its source, licence and size")
+    task.add_argument("--json", action="store_true", help="print the list as JSON")
+    task.set_defaults(run=_weights_list)
+    task = tasks.add_parser("get", help="fetch a backbone's weights, check and convert them")
+    task.add_argument("name", choices=tuple(PUBLISHED), metavar="NAME", help="see weights list")
+    task.add_argument(
+        "--out",
+        type=Path,
+        default=Path("weights"),
+        metavar="DIR",
+        help="where the file is written (default %(default)s)",
+    )
+    task.add_argument(
+        "--from", dest="fetched", type=Path, metavar="FILE", help="already fetched by hand"
+    )
+    task.add_argument("--json", action="store_true", help="print the report as JSON")
+    task.set_defaults(run=_weights_get)
     return parser
 
 
@@ -160,6 +196,8 @@ def _fit(args: argparse.Namespace) -> int:
         abnormal_rows_each=args.abnormal_rows,
         abnormal_weight=args.abnormal_weight,
         seed=args.seed,
+        backbone=args.backbone,
+        weights=args.weights,
     )
     check_target(args.out)
     categories = find_categories(args.data)
@@ -224,6 +262,27 @@ def _predict(args: argparse.Namespace) -> int:
                 f"{answer['verdict']:<7}{answer['score']:8.2f}  p = {answer['p_value']:.3f}  "
                 f"{answer['image']} → {answer['overlay']}"
             )
+    return 0
+
+
+def _weights_list(args: argparse.Namespace) -> int:
+    rows = weights.listed()
+    if args.json:
+        print(json.dumps(rows, indent=1))
+        return 0
+    for row in rows:
+        state = "installed" if row["installed"] else f"weights get {row['name']}"
+        print(f"{row['name']:<20}{row['size_bytes'] / 1e6:6.1f} MB  {row['licence']:<13}{state}")
+        print(f"  {row['url']}")
+    return 0
+
+
+def _weights_get(args: argparse.Namespace) -> int:
+    path = weights.get(args.name, args.out, args.fetched)
+    if args.json:
+        print(json.dumps({"name": args.name, "path": str(path), "sha256": weights.digest(path)}))
+    else:
+        print(f"{path}: dualbank-train fit … --backbone {args.name} --weights {path}")
     return 0
 
 

@@ -13,14 +13,14 @@ import numpy as np
 import onnx
 import torch
 from onnx import ModelProto, TensorProto, compose, helper, numpy_helper, parser
+from torch import Tensor, nn
 
 from inspection.preprocessing import Preprocessing
 from inspection.retrieval import EVEN_SHARE
 from inspection.scoring import Head
-from trainer.trunk import DIMENSIONS, Trunk
-
-OPSET = 18
-IR_VERSION = 9  # The newest that ONNX Runtime 1.17 reads.
+from trainer.assembly import assemble
+from trainer.backbones.onnx_file import IR_VERSION, OPSET, OnnxBackbone
+from trainer.trunk import Trunk, join
 
 _HEAD = """
     hidden = Gemm(enhanced, hidden_weight, hidden_bias)
@@ -32,18 +32,46 @@ _HEAD = """
 
 def export_trunk(trunk: Trunk, spec: Preprocessing) -> bytes:
     """Export `frames` (B, S, S, 3) uint8 RGB → `patch_features` (B, P, D) float32."""
+    if isinstance(trunk.backbone, OnnxBackbone):
+        return _checked(assemble(trunk.backbone, _export_joint(trunk, trunk.backbone, spec)))
     frames = torch.zeros(2, spec.size_px, spec.size_px, 3, dtype=torch.uint8)
+    return bytes(_exported(trunk, frames, ["frames"]).SerializeToString())
+
+
+class Joint(nn.Module):
+    """What lies behind the backbone: its maps in, patch features out."""
+
+    usual_length: Tensor
+
+    def __init__(self, trunk: Trunk, spec: Preprocessing) -> None:
+        super().__init__()
+        self.register_buffer("usual_length", trunk.usual_length)
+        self.side = spec.grid[0]
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        """Maps (B, C, ., .) → (B, P, D)."""
+        return join(maps, self.usual_length, self.side)
+
+
+def _export_joint(trunk: Trunk, backbone: OnnxBackbone, spec: Preprocessing) -> ModelProto:
+    maps = backbone(torch.zeros(2, 3, spec.size_px, spec.size_px))
+    return _exported(Joint(trunk, spec), maps, [f"map_{i}" for i in range(len(maps))])
+
+
+def _exported(module: nn.Module, shown: Tensor | list[Tensor], inputs: list[str]) -> ModelProto:
+    """Export a module that takes one tensor, or one list of them, and gives `patch_features`."""
+    batch = {0: torch.export.Dim("B", min=1, max=1024)}
     # The exporter reports every pass at warning level; what matters is checked by parity.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            trunk,
-            (frames,),
+            module,
+            (shown,),
             dynamo=True,
-            input_names=["frames"],
+            input_names=inputs,
             output_names=["patch_features"],
-            dynamic_shapes=({0: torch.export.Dim("B", min=1, max=1024)},),
+            dynamic_shapes=(batch if isinstance(shown, Tensor) else [batch] * len(shown),),
             opset_version=OPSET,
             verbose=False,
         )
@@ -55,7 +83,7 @@ def export_trunk(trunk: Trunk, spec: Preprocessing) -> bytes:
     for part in (*graph.node, *graph.input, *graph.output, *graph.value_info, graph, model):
         del part.metadata_props[:]
         part.doc_string = ""
-    return bytes(model.SerializeToString())
+    return model
 
 
 def export_head(head: Head) -> bytes:
@@ -72,7 +100,9 @@ def export_head(head: Head) -> bytes:
 def export_full(trunk: bytes, head: Head, k: int, top_patches: int, spec: Preprocessing) -> bytes:
     """Join trunk, bank scan and head; `inspection.bundle.Bundle.bank_feeds` states the contract."""
     first = onnx.load_from_string(trunk)
-    scan = _with_weights(parser.parse_model(_scan_text(k, top_patches, spec)), head)
+    dimensions = first.graph.output[0].type.tensor_type.shape.dim[2].dim_value
+    scan = parser.parse_model(_scan_text(dimensions, k, top_patches, spec))
+    scan = _with_weights(scan, head)
     joined = compose.merge_models(
         compose.add_prefix(first, "trunk/", rename_inputs=False, rename_outputs=False),
         scan,
@@ -83,7 +113,7 @@ def export_full(trunk: bytes, head: Head, k: int, top_patches: int, spec: Prepro
     del joined.opset_import[1:]
     grid = spec.grid[0] * spec.grid[1]
     joined.graph.output.append(
-        helper.make_tensor_value_info("patch_features", TensorProto.FLOAT, ["B", grid, DIMENSIONS])
+        helper.make_tensor_value_info("patch_features", TensorProto.FLOAT, ["B", grid, dimensions])
     )
     return _checked(joined)
 
@@ -104,19 +134,19 @@ def _checked(model: ModelProto) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def _scan_text(k: int, top_patches: int, spec: Preprocessing) -> str:
+def _scan_text(dimensions: int, k: int, top_patches: int, spec: Preprocessing) -> str:
     """Bank scan and fusion as ONNX text; M = B · P patches of all frames together."""
     height, width = spec.grid
     return f"""
 <ir_version: {IR_VERSION}, opset_import: ["" : {OPSET}]>
 bank_scan (
-    float[B, {height * width}, {DIMENSIONS}] patches,
-    float[N, {DIMENSIONS}] normal_rows, bool[N] normal_valid,
-    float[A, {DIMENSIONS}] abnormal_rows, bool[A] abnormal_valid,
+    float[B, {height * width}, {dimensions}] patches,
+    float[N, {dimensions}] normal_rows, bool[N] normal_valid,
+    float[A, {dimensions}] abnormal_rows, bool[A] abnormal_valid,
     float temperature, float abnormal_weight
 ) => (float[B, {height}, {width}] anomaly_map, float[B] image_score)
 <
-    int64[2] flat_shape = {{-1, {DIMENSIONS}}},
+    int64[2] flat_shape = {{-1, {dimensions}}},
     int64[3] map_shape = {{-1, {height}, {width}}},
     int64[2] frame_shape = {{-1, {height * width}}},
     int64[1] axis_one = {{1}}, int64[1] axis_two = {{2}}, int64[1] zero_index = {{0}},

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from inspection.errors import InputError
 from inspection.preprocessing import Preprocessing
 from trainer.dataset import read_prepared
-from trainer.trunk import DIMENSIONS, Trunk
+from trainer.trunk import Trunk
 
 BATCH = 8
 
@@ -54,12 +54,12 @@ def feature_store(
     """
     patches = spec.grid[0] * spec.grid[1]
     with TemporaryDirectory(prefix="dualbank-features-") as folder:
-        _check_room(Path(folder), len(images) * patches * DIMENSIONS * 2)
+        _check_room(Path(folder), len(images) * patches * trunk.dimensions * 2)
         features = np.lib.format.open_memmap(
             Path(folder) / "features.npy",
             mode="w+",
             dtype=np.float16,
-            shape=(len(images), patches, DIMENSIONS),
+            shape=(len(images), patches, trunk.dimensions),
         )
         for start in range(0, len(images), BATCH):
             batch = images[start : start + BATCH]

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
@@ -24,7 +25,7 @@ from inspection.lineage import NOTHING_LABELLED, Lineage
 from inspection.preprocessing import Preprocessing
 from inspection.scoring import Head, Scoring
 from inspection.thresholds import Calibration
-from trainer.backbone import load_backbone
+from trainer.backbones.catalogue import DEFAULT, load_backbone
 from trainer.banks import Evidence, gather, normal_bank, textures
 from trainer.calibrate import (
     FOLDS,
@@ -40,7 +41,7 @@ from trainer.features import FeatureStore, extract, feature_store
 from trainer.head import EPOCHS, head_weights, train_head
 from trainer.labelled import Labelled, lineage_of
 from trainer.progress import Progress
-from trainer.trunk import DIMENSIONS, Trunk
+from trainer.trunk import Trunk
 
 LENGTH_IMAGES = 64
 """Good images from which the trunk learns how long each layer's features usually are."""
@@ -65,6 +66,8 @@ class FitSettings:
         abnormal_weight: How much the abnormal side may raise a patch. 0 without labelled defects:
             pseudo-abnormal rows alone were measured to make rankings worse, never better.
         seed: Of every random draw.
+        backbone: As `trainer.backbones.catalogue.load_backbone` takes it.
+        weights: Checkpoint of the backbone; None for that of the installed package.
     """
 
     size_px: int = 256
@@ -74,6 +77,8 @@ class FitSettings:
     top_fraction: float = 0.01
     abnormal_weight: float = 0.0
     seed: int = 0
+    backbone: str = DEFAULT
+    weights: Path | None = None
 
     def __post_init__(self) -> None:
         if self.rows_each < 16 or self.abnormal_rows_each < 16 or not 1 <= self.k <= 16:
@@ -123,13 +128,14 @@ def fit(
 
     Raises:
         DatasetError: An image cannot be used; it is named.
+        InputError: The backbone or its weights cannot be used.
         NotEnoughSamplesError: A category is too small.
     """
     for category in categories:
         check_enough(category.name, len(category.train))
     spec = Preprocessing(settings.size_px)
     rng = np.random.default_rng(settings.seed)
-    trunk = Trunk(load_backbone()).eval()
+    trunk = Trunk(load_backbone(settings.backbone, settings.weights, settings.size_px)).eval()
     trunk.learn_lengths(torch.from_numpy(_first_look(categories, spec)))
     with ExitStack() as held:
         stores = _extract_all(categories, trunk, spec, progress, held)
@@ -222,7 +228,7 @@ def _foreign(
     """Gather, for every category, patches of anything but it: other products and plain textures."""
     drawn = np.concatenate(
         [extract(trunk, some) for some in np.split(textures(TEXTURES, spec.size_px, rng), TEXTURES)]
-    ).reshape(-1, DIMENSIONS)
+    ).reshape(-1, trunk.dimensions)
     return {
         name: _thinned(
             [drawn, *(pool.features for other, pool in evidence.items() if other != name)]

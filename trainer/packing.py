@@ -25,7 +25,7 @@ from inspection.lineage import lineage_to_bytes
 from inspection.manifest import RouteEntry
 from inspection.preprocessing import MIN_SIDE_PX, ResizePass, prepare
 from inspection.scoring import image_score
-from trainer import backbone, calibrate
+from trainer import calibrate
 from trainer.dataset import Category, read_image, resize
 from trainer.export import export_full, export_head, export_trunk
 from trainer.features import extract
@@ -70,7 +70,8 @@ def make_bundle(model: Model, categories: Sequence[Category]) -> dict[str, bytes
     laid_out = pack(
         files,
         parent=None,
-        backbone=backbone.NAME,
+        backbone=model.trunk.backbone.name,
+        weights=model.trunk.backbone.weights_sha256,
         seed=settings.seed,
         preprocessing={"size_px": settings.size_px},
         scoring={"k": settings.k, "top_fraction": settings.top_fraction},
@@ -182,11 +183,12 @@ def _damaged(frame: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.u
 
 def _model_card(model: Model, categories: Sequence[Category]) -> str:
     """Tell a reader what the model was made of and what it promises."""
-    settings = model.settings
+    settings, backbone = model.settings, model.trunk.backbone
     lines = [
         "# Model card",
         "",
-        f"Backbone {backbone.NAME}, frozen; input {settings.size_px} × {settings.size_px} px RGB; "
+        f"Backbone {backbone.name}, frozen, weights of SHA-256 {backbone.weights_sha256}; "
+        f"input {settings.size_px} × {settings.size_px} px RGB; "
         f"{settings.rows_each} normal and {settings.abnormal_rows_each} abnormal rows a product; "
         f"seed {settings.seed}.",
         "",

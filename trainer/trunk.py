@@ -5,13 +5,16 @@ Letters: B frames, S input side, P patches, D dimensions, C channels of one map.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainer.backbone import CHANNELS, EfficientNetLite0
+from trainer.backbones import Backbone
 
-DIMENSIONS = sum(CHANNELS)
+CELL_PX = 8
+"""Side of a patch in the frame, whatever the strides of the backbone's maps."""
 
 SOFTNESS = 0.5
 """How much of a layer's usual length is added before dividing: 0 keeps only directions."""
@@ -33,23 +36,20 @@ class Trunk(nn.Module):
 
     usual_length: Tensor
 
-    def __init__(self, backbone: EfficientNetLite0) -> None:
+    def __init__(self, backbone: Backbone) -> None:
         super().__init__()
         self.backbone = backbone
-        self.register_buffer("usual_length", torch.zeros(len(CHANNELS)))
+        self.register_buffer("usual_length", torch.zeros(len(backbone.channels)))
+
+    @property
+    def dimensions(self) -> int:
+        """D: the channels of all maps together."""
+        return sum(self.backbone.channels)
 
     def forward(self, frames: Tensor) -> Tensor:
         """(B, S, S, 3) uint8 RGB → (B, P, D) float32, rows no longer than 1, patches row by row."""
-        maps = self.backbone(to_planes(frames))
-        grid = maps[0].shape[-2:]
-        parts = []
-        for layer, usual in zip(maps, self.usual_length, strict=True):
-            if layer.shape[-2:] != grid:
-                layer = F.interpolate(layer, size=grid, mode="bilinear", align_corners=False)
-            parts.append(layer / (lengths(layer) + SOFTNESS * usual + 1e-6))
-        joined = torch.cat(parts, 1) / len(parts) ** 0.5
-        patches: Tensor = joined.flatten(2).transpose(1, 2).contiguous()
-        return patches  # (B, D, Gh, Gw) → (B, P, D)
+        side = frames.shape[1] // CELL_PX
+        return join(self.backbone(to_planes(frames)), self.usual_length, side)
 
     def learn_lengths(self, frames: Tensor) -> None:
         """Set `usual_length` from prepared good frames, (B, S, S, 3) uint8."""
@@ -65,6 +65,27 @@ class Trunk(nn.Module):
 def to_planes(frames: Tensor) -> Tensor:
     """(B, S, S, 3) uint8 → (B, 3, S, S) float32 in 0 … 255."""
     return frames.permute(0, 3, 1, 2).float()
+
+
+def join(maps: Sequence[Tensor], usual_length: Tensor, side: int) -> Tensor:
+    """Bring maps to one grid and nearly one length, and put them side by side.
+
+    Args:
+        maps: (B, C, ., .) each, of any strides.
+        usual_length: (maps,), of each on good patches.
+        side: Cells of the grid, which has side · side of them.
+
+    Returns:
+        (B, P, D), patches row by row.
+    """
+    parts = []
+    for layer, usual in zip(maps, usual_length, strict=True):
+        if tuple(layer.shape[-2:]) != (side, side):
+            layer = F.interpolate(layer, size=(side, side), mode="bilinear", align_corners=False)
+        parts.append(layer / (lengths(layer) + SOFTNESS * usual + 1e-6))
+    joined = torch.cat(parts, 1) / len(parts) ** 0.5
+    patches: Tensor = joined.flatten(2).transpose(1, 2).contiguous()
+    return patches  # (B, D, Gh, Gw) → (B, P, D)
 
 
 def lengths(layer: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from tests.trainer.parts import PRODUCTS, write_category
-from trainer.backbone import load_backbone
+from trainer.backbones.catalogue import load_backbone
 from trainer.bundle_folder import open_bundle
 from trainer.cli import main
 from trainer.runtime import Runtime

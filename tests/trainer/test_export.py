@@ -19,10 +19,12 @@ from inspection.bank import MemoryBank, empty_bank
 from inspection.golden import RELATIVE_TOLERANCE
 from inspection.preprocessing import Preprocessing
 from inspection.scoring import Head, Scoring, image_score, patch_scores
+from trainer.backbones.efficientnet_lite import LITE0
 from trainer.export import IR_VERSION, OPSET, export_full, export_trunk
 from trainer.features import extract
-from trainer.trunk import DIMENSIONS, Trunk
+from trainer.trunk import Trunk
 
+DIMENSIONS = sum(LITE0.channels)
 SPEC = Preprocessing(48)  # 6 x 6 patches
 ROOT = Path(__file__).resolve().parents[2]
 

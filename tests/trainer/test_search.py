@@ -13,10 +13,11 @@ from inspection.scoring import Scoring
 from trainer.calibrate import AbnormalSide, patch_scores
 from trainer.head import HeadNet, head_net, head_weights
 from trainer.search import attend, attention, enhance, nearest, top_mean
-from trainer.trunk import DIMENSIONS
 
 # Awkward on purpose: P, N, D, K. The second chunk of the search begins at 2048 patches.
 SHAPES = [(1, 1, 1, 1), (3, 7, 5, 2), (13, 31, 17, 9), (2061, 33, 3, 5), (9, 64, 232, 12)]
+
+DIMENSIONS = 232
 
 # float32 against float64 on features no longer than 1: an ulp of a difference, summed over D.
 DISTANCE = 2e-6

@@ -7,9 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainer.backbone import CHANNELS
 from trainer.features import extract
-from trainer.trunk import DIMENSIONS, LENGTH_BATCH, SOFTNESS, Trunk, lengths, to_planes
+from trainer.trunk import LENGTH_BATCH, SOFTNESS, Trunk, lengths, to_planes
 
 
 def frames(count: int, size_px: int, seed: int = 0) -> Tensor:
@@ -23,7 +22,7 @@ def test_there_is_one_feature_for_every_eight_by_eight_pixels(
 ) -> None:
     found = extract(trunk, frames(count, size_px).numpy())
 
-    assert found.shape == (count, (size_px // 8) ** 2, DIMENSIONS)
+    assert found.shape == (count, (size_px // 8) ** 2, 40 + 80 + 112)
     assert found.dtype == np.float32
 
 
@@ -69,7 +68,7 @@ def test_usual_lengths_are_those_of_the_good_frames(trunk: Trunk) -> None:
         maps = fresh.backbone(to_planes(shown))
     expected = torch.stack([lengths(layer).mean() for layer in maps])
     assert torch.allclose(fresh.usual_length, expected, rtol=1e-5)
-    assert len(fresh.usual_length) == len(CHANNELS)
+    assert len(fresh.usual_length) == 3
 
 
 def test_what_is_weak_stays_weak(trunk: Trunk) -> None:
