@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.outcome import Finding, Outcome, PreparedFrame
-from inspection.bundle import Bundle
+from inspection.bundle import Bundle, Route
 from inspection.verdicts import Verdict, find_regions, judge
 
 
@@ -27,6 +27,7 @@ def judge_frame(
     if not np.isfinite(anomaly_map).all() or not math.isfinite(score):
         # Top-k over a NaN may step around it, and -inf would pass: neither says the part is good.
         score = math.nan
+    product = prepared.arrival.receipt.product
     judgement = judge(score, route.calibration, route.thresholds)
     with np.errstate(over="ignore"):
         standard = route.calibration.standardise(anomaly_map.astype(np.float64)).astype(np.float32)
@@ -43,5 +44,13 @@ def judge_frame(
         bundle_id=bundle.id,
         bank_id=bundle.bank_id,
         decision=judgement.decision,
+        detail=None if product == route.category else _taken_for(route),
         finding=finding,
     )
+
+
+def _taken_for(route: Route) -> str:
+    """Say in words which route judged a frame that named no product."""
+    if route.category is None:
+        return "no product was named, and it looks like none; judged by the rows of all"
+    return f"no product was named; judged as {route.category!r}"

@@ -13,10 +13,12 @@ from pathlib import Path
 from rich.console import Console
 
 from inspection.errors import DualbankError, ParityError
+from inspection.preprocessing import Preprocessing
 from trainer.bundle_folder import check_target, open_bundle, write_bundle
 from trainer.dataset import find_categories
 from trainer.evaluate import evaluate, table
 from trainer.fit import FitSettings, fit
+from trainer.foreground import read_foregrounds
 from trainer.packing import make_bundle
 from trainer.predict import predict
 from trainer.progress import Progress
@@ -82,6 +84,12 @@ def _parser() -> argparse.ArgumentParser:
         "(default %(default)s: without labelled defects it does not help)",
     )
     verb.add_argument(
+        "--foreground",
+        type=Path,
+        metavar="DIR",
+        help="masks <category>.png, white where parts are inspected (default: everywhere)",
+    )
+    verb.add_argument(
         "--seed",
         type=int,
         default=defaults.seed,
@@ -100,7 +108,11 @@ def _parser() -> argparse.ArgumentParser:
     verb = verbs.add_parser("predict", help="score images and write heatmap overlays")
     verb.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
     verb.add_argument("--bundle", type=Path, required=True, metavar="B")
-    verb.add_argument("--product", metavar="NAME", help="whose route judges the images")
+    verb.add_argument(
+        "--product",
+        metavar="NAME",
+        help="whose route judges the images (default: what each looks like)",
+    )
     verb.add_argument(
         "--out",
         type=Path,
@@ -136,8 +148,10 @@ def _fit(args: argparse.Namespace) -> int:
     )
     check_target(args.out)
     categories = find_categories(args.data)
+    spec = Preprocessing(settings.size_px)
+    masked = read_foregrounds(args.foreground, categories, spec) if args.foreground else {}
     progress = Progress(shown=not args.quiet)
-    model = fit(categories, settings, progress)
+    model = fit(categories, settings, progress, masked)
     write_bundle(args.out, make_bundle(model, categories))
     bundle = open_bundle(args.out)
     thresholds = {name: route.statement for name, route in bundle.manifest.routes.items()}

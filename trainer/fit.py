@@ -19,7 +19,9 @@ from torch import Tensor
 from inspection.bank import MemoryBank
 from inspection.bundle import ANY_PRODUCT
 from inspection.errors import InputError
+from inspection.foreground import Foreground, everywhere
 from inspection.preprocessing import Preprocessing
+from inspection.routing import Router
 from inspection.scoring import Head, Scoring
 from inspection.thresholds import Calibration
 from trainer.backbone import load_backbone
@@ -37,6 +39,7 @@ from trainer.dataset import Category, read_prepared
 from trainer.features import FeatureStore, extract, feature_store
 from trainer.head import EPOCHS, head_weights, train_head
 from trainer.progress import Progress
+from trainer.routing import learn_router
 from trainer.trunk import DIMENSIONS, Trunk
 
 LENGTH_IMAGES = 64
@@ -100,16 +103,24 @@ class Model:
     abnormal: MemoryBank
     head: Head
     calibrations: Mapping[str, Calibration]
+    router: Router
+    foregrounds: Mapping[str, Foreground]
     settings: FitSettings
 
 
-def fit(categories: Sequence[Category], settings: FitSettings, progress: Progress) -> Model:
+def fit(
+    categories: Sequence[Category],
+    settings: FitSettings,
+    progress: Progress,
+    masked: Mapping[str, Foreground] | None = None,
+) -> Model:
     """Learn one model of all categories from their good training images.
 
     Args:
         categories: Each with at least `trainer.calibrate.LEAST_IMAGES` training images.
         settings: The same for every category.
         progress: Shows how far the work is.
+        masked: From `trainer.foreground`, by category; those without are inspected everywhere.
 
     Raises:
         DatasetError: An image cannot be used; it is named.
@@ -118,12 +129,13 @@ def fit(categories: Sequence[Category], settings: FitSettings, progress: Progres
     for category in categories:
         check_enough(category.name, len(category.train))
     spec = Preprocessing(settings.size_px)
+    foregrounds = {each.name: everywhere(spec.grid) for each in categories} | dict(masked or {})
     rng = np.random.default_rng(settings.seed)
     trunk = Trunk(load_backbone()).eval()
     trunk.learn_lengths(torch.from_numpy(_first_look(categories, spec)))
     with ExitStack() as held:
         stores = _extract_all(categories, trunk, spec, progress, held)
-        evidence = {name: gather(store, rng) for name, store in stores.items()}
+        evidence = {name: gather(store, rng, foregrounds[name]) for name, store in stores.items()}
         with progress.task("normal bank", settings.rows_each * len(stores)) as advance:
             sources = {category.name: category.train for category in categories}
             rows_each, grid_width = settings.rows_each, spec.grid[1]
@@ -148,7 +160,9 @@ def fit(categories: Sequence[Category], settings: FitSettings, progress: Progres
         }
         sides = abnormal_sides(examples.bank, net, settings.abnormal_weight)
         with progress.task("scores of good parts", _images(categories)) as advance:
-            known, unknown = calibrate(stores, fold_banks, sides, scorings, advance)
+            known, unknown = calibrate(stores, fold_banks, sides, scorings, foregrounds, advance)
+        # Of its own, so that the rest of the model does not depend on it.
+        router = learn_router(stores, np.random.default_rng(settings.seed))
     return Model(
         trunk=trunk,
         preprocessing=spec,
@@ -157,6 +171,8 @@ def fit(categories: Sequence[Category], settings: FitSettings, progress: Progres
         abnormal=examples.bank,
         head=head_weights(net),
         calibrations={**known, ANY_PRODUCT: unknown},
+        router=router,
+        foregrounds=foregrounds,
         settings=settings,
     )
 

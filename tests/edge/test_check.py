@@ -37,7 +37,7 @@ def test_a_whole_bundle_holds(tiny_bundle: Bundle) -> None:
 
     assert len(results) == len(true_frames())
     assert all(result.holds for result in results)
-    assert verify_files(tiny_bundle) == 8
+    assert verify_files(tiny_bundle) == 10
 
 
 @pytest.mark.parametrize(

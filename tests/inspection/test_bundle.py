@@ -16,6 +16,7 @@ from inspection.bank import MemoryBank, bank_to_bytes, empty_bank
 from inspection.bundle import (
     ABNORMAL_BANK,
     ANY_PRODUCT,
+    FOREGROUND,
     FULL,
     GOLDEN,
     HEAD,
@@ -23,6 +24,7 @@ from inspection.bundle import (
     MODEL_CARD,
     NORMAL_BANK,
     REQUIRED,
+    ROUTER,
     TRUNK,
     digest,
     head_from_bytes,
@@ -31,6 +33,7 @@ from inspection.bundle import (
     read_bundle,
 )
 from inspection.errors import BundleError, InputError
+from inspection.foreground import everywhere, foregrounds_to_bytes
 from inspection.manifest import (
     MANIFEST,
     MAX_MANIFEST_BYTES,
@@ -39,6 +42,7 @@ from inspection.manifest import (
     ScoringEntry,
     parse_manifest,
 )
+from inspection.routing import Router, router_to_bytes
 from inspection.scoring import Head, Scoring
 
 D, K = 5, 3
@@ -61,6 +65,15 @@ def a_head(inputs=3 * D + 2 * K + 1) -> Head:
     )
 
 
+def a_router(products=CATEGORIES, dimensions=2 * D) -> Router:
+    return Router(
+        products=tuple(products),
+        prototypes=np.eye(len(products), dimensions, dtype=np.float32),
+        product=np.arange(len(products), dtype=np.int32),
+        reach=np.full(len(products), 0.5, np.float32),
+    )
+
+
 def some_files(**changed):
     """Bytes for every required file; the networks and golden frames are not read here."""
     files = {
@@ -70,6 +83,8 @@ def some_files(**changed):
         NORMAL_BANK: bank_to_bytes(a_bank(1)),
         ABNORMAL_BANK: bank_to_bytes(a_bank(2, rows_each=3, valid_each=3)),
         HEAD: head_to_bytes(a_head()),
+        ROUTER: router_to_bytes(a_router()),
+        FOREGROUND: foregrounds_to_bytes(dict.fromkeys(CATEGORIES, everywhere((8, 8)))),
         GOLDEN: b"golden frames",
         MODEL_CARD: b"# What this model is\n",
     }
@@ -547,6 +562,8 @@ def test_where_there_is_one_product_a_frame_that_names_none_is_of_it():
     one = {
         NORMAL_BANK: bank_to_bytes(a_bank(1, categories=("nut",))),
         ABNORMAL_BANK: bank_to_bytes(a_bank(2, categories=("nut",))),
+        ROUTER: router_to_bytes(a_router(("nut",))),
+        FOREGROUND: foregrounds_to_bytes({"nut": everywhere((8, 8))}),
     }
     routes = {"nut": a_route(), ANY_PRODUCT: a_route()}
 
@@ -575,7 +592,7 @@ def test_the_graph_is_fed_the_rows_of_the_route_without_a_copy(product, rows, de
 
     assert set(feeds) == {
         "normal_rows", "normal_valid", "abnormal_rows", "abnormal_valid",
-        "temperature", "abnormal_weight",
+        "temperature", "abnormal_weight", "foreground",
     }  # fmt: skip
     np.testing.assert_array_equal(feeds["normal_rows"], bundle.normal.features[rows])
     np.testing.assert_array_equal(feeds["normal_valid"], bundle.normal.valid[rows])
