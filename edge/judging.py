@@ -27,7 +27,6 @@ def judge_frame(
     if not np.isfinite(anomaly_map).all() or not math.isfinite(score):
         # Top-k over a NaN may step around it, and -inf would pass: neither says the part is good.
         score = math.nan
-    product = prepared.arrival.receipt.product
     judgement = judge(score, route.calibration, route.thresholds)
     with np.errstate(over="ignore"):
         standard = route.calibration.standardise(anomaly_map.astype(np.float64)).astype(np.float32)
@@ -44,7 +43,7 @@ def judge_frame(
         bundle_id=bundle.id,
         bank_id=bundle.bank_id,
         decision=judgement.decision,
-        detail=None if product == route.category else _taken_for(route),
+        detail=_taken_for(route) if prepared.arrival.receipt.product is None else None,
         finding=finding,
     )
 

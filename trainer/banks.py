@@ -47,7 +47,7 @@ class Evidence:
 
 
 def gather(store: FeatureStore, rng: np.random.Generator, foreground: Foreground) -> Evidence:
-    """Draw the candidates of a category, evenly over its images, among patches of the foreground."""
+    """Draw the candidates of a category, evenly over its images, where it is inspected."""
     inspected = np.flatnonzero(foreground)
     image, place = candidates(len(store.features), len(inspected), CANDIDATES, rng)
     patch = inspected[place]

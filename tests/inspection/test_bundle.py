@@ -610,3 +610,48 @@ def test_a_manifest_that_says_a_thing_twice_is_refused():
 
     with pytest.raises(BundleError, match="twice"):
         parse_manifest(said_twice)
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        pytest.param(ROUTER, router_to_bytes(a_router(("nut",))), id="routes to one of two"),
+        pytest.param(ROUTER, router_to_bytes(a_router(("nut", "bolt"))), id="routes elsewhere"),
+        pytest.param(ROUTER, router_to_bytes(a_router(dimensions=D)), id="other descriptors"),
+        pytest.param(
+            FOREGROUND, foregrounds_to_bytes({"nut": everywhere((8, 8))}), id="one foreground"
+        ),
+        pytest.param(
+            FOREGROUND,
+            foregrounds_to_bytes(dict.fromkeys(CATEGORIES, everywhere((4, 16)))),
+            id="another grid",
+        ),
+    ],
+)
+def test_a_router_or_foreground_that_does_not_fit_is_refused(name, data):
+    with pytest.raises(BundleError, match="expected a router"):
+        read_bundle(reader(packed(some_files(**{name: data}))))
+
+
+def test_the_graph_is_fed_the_foreground_of_the_product_and_all_of_no_product():
+    half = np.repeat(np.array([[0], [1]], np.uint8), 4, axis=0) * np.ones(8, np.uint8)
+    seen = foregrounds_to_bytes({"nut": half, "screw": everywhere((8, 8))})
+    bundle = read_bundle(reader(packed(some_files(**{FOREGROUND: seen}))))
+
+    nut, screw, every = (
+        bundle.bank_feeds(bundle.route(product))["foreground"] for product in ("nut", "screw", None)
+    )
+
+    np.testing.assert_array_equal(nut, half)
+    assert nut.dtype == np.float32
+    assert screw.all()
+    assert every.all()
+
+
+@pytest.mark.parametrize(
+    ("mean", "route"), [(0, "nut"), (1, "screw"), (4, ANY_PRODUCT)], ids=["nut", "screw", "no"]
+)
+def test_a_frame_without_a_product_is_judged_as_what_it_looks_like(mean, route):
+    bundle = read_bundle(reader(packed()))
+
+    assert bundle.recognise(np.eye(D)[[mean] * 6]) is bundle.routes[route]
