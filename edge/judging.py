@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.outcome import Finding, Outcome, PreparedFrame
-from inspection.bundle import Bundle
+from inspection.bundle import Bundle, Route
 from inspection.verdicts import Verdict, find_regions, judge
 
 
@@ -43,5 +43,13 @@ def judge_frame(
         bundle_id=bundle.id,
         bank_id=bundle.bank_id,
         decision=judgement.decision,
+        detail=_taken_for(route) if prepared.arrival.receipt.product is None else None,
         finding=finding,
     )
+
+
+def _taken_for(route: Route) -> str:
+    """Say in words which route judged a frame that named no product."""
+    if route.category is None:
+        return "no product was named, and it looks like none; judged by the rows of all"
+    return f"no product was named; judged as {route.category!r}"

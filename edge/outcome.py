@@ -54,7 +54,7 @@ class PreparedFrame:
 
     Attributes:
         arrival: Where it came from.
-        route: How its product is judged.
+        route: How its product is judged; that of `ANY_PRODUCT` until the scorer recognises it.
         prepared: (S, S, 3) uint8.
         shape: (H, W) of the frame as sent.
     """
@@ -93,7 +93,7 @@ class Outcome:
         bundle_id: The bundle that judged, or that was loaded when nothing could.
         bank_id: Its evidence.
         decision: Verdict and reason.
-        detail: Why there is no score, in words.
+        detail: Why there is no score, or what the frame was taken for, in words.
         finding: None exactly when the verdict is UNKNOWN.
     """
 

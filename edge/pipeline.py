@@ -10,6 +10,7 @@ ledger is published.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import threading
 import time
@@ -190,6 +191,9 @@ class Station:
             with self._answered(receipt, Reason.SCORER_FAILED):
                 receipt.stopwatch.lap("wait")
                 self._check_time(frame.arrival)
+                if frame.route.category is None:
+                    route = self._scorer.recognise(frame.prepared)
+                    frame = dataclasses.replace(frame, route=route)
                 scored = self._scorer.score(frame.prepared, frame.route)
                 outcome = judge_frame(frame, scored.anomaly_map, scored.score, self._bundle)
                 receipt.stopwatch.lap("score")

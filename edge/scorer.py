@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as failures
 
 from edge.outcome import NoScoreError
-from inspection.bundle import ANY_PRODUCT, FULL, Bundle, Route
+from inspection.bundle import ANY_PRODUCT, FULL, TRUNK, Bundle, Route
 from inspection.errors import BundleError
 from inspection.verdicts import Reason
 
@@ -55,34 +55,38 @@ class Scorer(Protocol):
         """
         ...
 
+    def recognise(self, prepared: NDArray[np.uint8]) -> Route:
+        """Choose the route of an (S, S, 3) uint8 frame whose product nobody has named.
+
+        Raises:
+            NoScoreError: As `score`.
+        """
+        ...
+
 
 class OnnxScorer:
     """`full.onnx` on the CPU, float32; the reference for every faster scorer."""
 
     def __init__(self, bundle: Bundle, threads: int = 0) -> None:
-        """Load the graph.
+        """Load the graph, and the trunk alone where products must be told apart.
 
         Args:
-            bundle: Gives the graph and, at every frame, the banks.
+            bundle: Gives the graphs and, at every frame, the banks.
             threads: For one frame; 0 leaves it to ONNX Runtime, which takes every core.
 
         Raises:
-            BundleError: The graph cannot be loaded, or has other inputs and outputs.
+            BundleError: A graph cannot be loaded, or has other inputs and outputs.
         """
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = threads
         # Spinning workers take whole cores from the decoder while they wait for the next frame.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        try:
-            self._session = onnxruntime.InferenceSession(
-                bundle.file(FULL), options, providers=["CPUExecutionProvider"]
-            )
-        except _LOAD_FAILURES as error:
-            raise BundleError(f"ONNX Runtime cannot load {FULL}: {error}") from error
         fed = {"frames", *bundle.bank_feeds(bundle.routes[ANY_PRODUCT])}
-        _check_names("inputs", fed, self._session.get_inputs())
-        _check_names("outputs", _OUTPUTS, self._session.get_outputs())
+        self._session = _load(bundle, FULL, options, fed, _OUTPUTS)
+        self._trunk = None
+        if bundle.route(None).category is None:
+            self._trunk = _load(bundle, TRUNK, options, {"frames"}, {"patch_features"})
         self._bundle = bundle
 
     def score(self, prepared: NDArray[np.uint8], route: Route) -> Scored:
@@ -101,6 +105,24 @@ class OnnxScorer:
         (features,) = self._run(["patch_features"], prepared, route)
         return np.asarray(features[0])
 
+    def recognise(self, prepared: NDArray[np.uint8]) -> Route:
+        """See `Scorer`.
+
+        The trunk runs again before the bank scan; with the rows of one product that still takes
+        far less than the rows of all.
+        """
+        if self._trunk is None:
+            return self._bundle.route(None)
+        try:
+            (features,) = self._trunk.run(["patch_features"], {"frames": prepared[None]})
+        except _RUN_FAILURES as error:
+            raise NoScoreError(Reason.SCORER_FAILED, f"ONNX Runtime: {error}") from error
+        if features.ndim != 3 or len(features) != 1:
+            raise NoScoreError(
+                Reason.SCORER_FAILED, f"expected features (1, P, D), got {features.shape}"
+            )
+        return self._bundle.recognise(features[0])
+
     def _run(
         self, outputs: Sequence[str], prepared: NDArray[np.uint8], route: Route
     ) -> list[NDArray[np.float32]]:
@@ -111,7 +133,25 @@ class OnnxScorer:
             raise NoScoreError(Reason.SCORER_FAILED, f"ONNX Runtime: {error}") from error
 
 
-def _check_names(kind: str, expected: set[str], found: Sequence[Any]) -> None:
+def _load(
+    bundle: Bundle,
+    graph: str,
+    options: onnxruntime.SessionOptions,
+    inputs: set[str],
+    outputs: set[str],
+) -> onnxruntime.InferenceSession:
+    try:
+        session = onnxruntime.InferenceSession(
+            bundle.file(graph), options, providers=["CPUExecutionProvider"]
+        )
+    except _LOAD_FAILURES as error:
+        raise BundleError(f"ONNX Runtime cannot load {graph}: {error}") from error
+    _check_names(f"{graph} must have the inputs", inputs, session.get_inputs())
+    _check_names(f"{graph} must have the outputs", outputs, session.get_outputs())
+    return session
+
+
+def _check_names(demand: str, expected: set[str], found: Sequence[Any]) -> None:
     names = {each.name for each in found}
     if names != expected:
-        raise BundleError(f"{FULL} must have the {kind} {sorted(expected)}, got {sorted(names)}")
+        raise BundleError(f"{demand} {sorted(expected)}, got {sorted(names)}")

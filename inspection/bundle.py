@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 
 from inspection.bank import MemoryBank, bank_from_bytes
 from inspection.errors import BundleError, InputError
+from inspection.foreground import Foreground, everywhere, foregrounds_from_bytes
 from inspection.manifest import (
     FORMAT,
     MANIFEST,
@@ -27,19 +28,21 @@ from inspection.manifest import (
     parse_manifest,
 )
 from inspection.preprocessing import Preprocessing
+from inspection.routing import Router, descriptor, router_from_bytes
 from inspection.scoring import Head, Scoring
 from inspection.thresholds import Calibration, Thresholds
 
 ANY_PRODUCT = "*"
-"""Route of a frame whose product is not known: it searches the rows of every category."""
+"""Route of a frame that shows no product we know: it searches the rows of every category."""
 
 TRUNK, HEAD_GRAPH, FULL = "trunk.onnx", "head.onnx", "full.onnx"
 NORMAL_BANK, ABNORMAL_BANK = "normal_bank.safetensors", "abnormal_bank.safetensors"
 HEAD, GOLDEN, MODEL_CARD = "head.safetensors", "golden.safetensors", "model_card.md"
 LINEAGE = "lineage.json"
+ROUTER, FOREGROUND = "router.safetensors", "foreground.safetensors"
 REQUIRED = (
-    *(TRUNK, HEAD_GRAPH, FULL, NORMAL_BANK, ABNORMAL_BANK, HEAD, GOLDEN, MODEL_CARD),
-    LINEAGE,
+    *(TRUNK, HEAD_GRAPH, FULL, NORMAL_BANK, ABNORMAL_BANK, HEAD, ROUTER, FOREGROUND, GOLDEN),
+    *(LINEAGE, MODEL_CARD),
 )
 
 Read = Callable[[str], bytes]
@@ -76,6 +79,8 @@ class Bundle:
         abnormal: Bank of defects, real or pseudo.
         head: Judges the enhanced representation.
         routes: By product; `ANY_PRODUCT` is always there.
+        router: Knows the product of a frame that names none.
+        foregrounds: By product, where it is inspected.
     """
 
     id: str
@@ -85,6 +90,8 @@ class Bundle:
     abnormal: MemoryBank
     head: Head
     routes: Mapping[str, Route]
+    router: Router
+    foregrounds: Mapping[str, Foreground]
     _read: Read
 
     @property
@@ -115,10 +122,19 @@ class Bundle:
             "abnormal_valid": self.abnormal.valid[defects],
             "temperature": np.array(route.scoring.temperature, np.float32),
             "abnormal_weight": np.array(route.abnormal_weight, np.float32),
+            "foreground": self.foreground(route).astype(np.float32),
         }
+
+    def foreground(self, route: Route) -> Foreground:
+        """Say where a route inspects, (Gh, Gw); `ANY_PRODUCT` inspects everywhere."""
+        if route.category is None:
+            return everywhere(self.preprocessing.grid)
+        return self.foregrounds[route.category]
 
     def route(self, product: str | None) -> Route:
         """Choose how a frame is judged: by its product, or by the only one there is, or by all.
+
+        A frame that names no product is better judged by `recognise`.
 
         Raises:
             InputError: The bundle was not trained on that product.
@@ -131,6 +147,14 @@ class Bundle:
                 f"product {product!r} is not in this bundle; it knows {', '.join(products)}"
             )
         return self.routes[product]
+
+    def recognise(self, patches: NDArray[np.floating]) -> Route:
+        """Choose the route of a frame that names no product, by its patch features, (P, D).
+
+        It is the route of the product that the frame looks like, or the route of `ANY_PRODUCT` if
+        it looks like none.
+        """
+        return self.routes[self.router.product_of(descriptor(patches)) or ANY_PRODUCT]
 
 
 def read_bundle(read: Read) -> Bundle:
@@ -156,6 +180,8 @@ def read_bundle(read: Read) -> Bundle:
         abnormal=bank_from_bytes(read_file(manifest, ABNORMAL_BANK, read)),
         head=head_from_bytes(read_file(manifest, HEAD, read)),
         routes=_routes(manifest),
+        router=router_from_bytes(read_file(manifest, ROUTER, read)),
+        foregrounds=foregrounds_from_bytes(read_file(manifest, FOREGROUND, read)),
         _read=read,
     )
     _check_whole(bundle)
@@ -265,6 +291,18 @@ def _check_whole(bundle: Bundle) -> None:
         raise BundleError(
             f"routes {sorted(bundle.routes)} must be {ANY_PRODUCT!r} and the categories of both "
             f"banks, {sorted(normal.categories)} and {sorted(abnormal.categories)}"
+        )
+    grid = bundle.preprocessing.grid
+    shapes = {product: each.shape for product, each in bundle.foregrounds.items()}
+    if set(bundle.router.products) != products or shapes != dict.fromkeys(products, grid):
+        raise BundleError(
+            f"expected a router and foregrounds {grid} of {sorted(products)}, got a router of "
+            f"{sorted(bundle.router.products)} and foregrounds {shapes}"
+        )
+    described = bundle.router.prototypes.shape[1]
+    if described != 2 * normal.dimensions:
+        raise BundleError(
+            f"expected a router of descriptors of {2 * normal.dimensions}, got {described}"
         )
     for product, route in bundle.routes.items():
         for bank, needed in ((normal, True), (abnormal, route.abnormal_weight > 0)):

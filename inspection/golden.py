@@ -115,6 +115,7 @@ def oracle_agreement(
         route.scoring,
         category=route.category,
         weight=route.abnormal_weight,
+        foreground=bundle.foreground(route),
     )
     anomaly_map = scores.reshape(bundle.preprocessing.grid)
     return agreement(golden, anomaly_map, image_score(scores, route.scoring), route)

@@ -144,6 +144,7 @@ def patch_scores(
     *,
     category: str | None,
     weight: float,
+    foreground: NDArray[np.integer] | None = None,
 ) -> NDArray[np.float64]:
     """Score every patch of a frame against both banks: (P, D) → (P,), in units of feature distance.
 
@@ -160,7 +161,10 @@ def patch_scores(
         scoring: The constants.
         category: Whose rows to search; None searches all.
         weight: How much the abnormal side may raise; 0 leaves it out.
+        foreground: (Gh, Gw), P of them, 1 where patches are inspected: the others score 0. None
+            inspects all.
     """
+    seen = np.ones(len(patches)) if foreground is None else foreground.ravel()
     rows = normal.rows_of(category)
     features = normal.features[rows]
     near = nearest(patches, features, normal.valid[rows], scoring.k)
@@ -168,7 +172,7 @@ def patch_scores(
     memory = attend(near, features, scoring.temperature)
     evidence = np.linalg.norm(queries - memory, axis=1)
     if weight == 0:
-        return np.asarray(evidence)
+        return np.asarray(evidence * seen)
     rows = abnormal.rows_of(category)
     defects = abnormal.features[rows]
     near_defects = nearest(patches, defects, abnormal.valid[rows], scoring.k)
@@ -179,7 +183,7 @@ def patch_scores(
         near_defects,
         attend(near_defects, defects, scoring.temperature),
     )
-    return fuse(evidence, suspicion(enhanced, head), weight)
+    return fuse(evidence, suspicion(enhanced, head), weight) * seen
 
 
 def image_score(scores: NDArray[np.floating], scoring: Scoring) -> float:

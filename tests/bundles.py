@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 
 from inspection import bundle as bundles
 from inspection.bank import MemoryBank, bank_to_bytes, empty_bank
+from inspection.foreground import everywhere, foregrounds_to_bytes
 from inspection.golden import GoldenFrame, golden_to_bytes
 from inspection.lineage import NOTHING_LABELLED, lineage_to_bytes
 from inspection.manifest import PreprocessingEntry, RouteEntry, ScoringEntry
 from inspection.preprocessing import Preprocessing, prepare, resize_exactly
+from inspection.routing import Router, descriptor, router_to_bytes
 from inspection.scoring import Head, Scoring, image_score, patch_scores
 from inspection.thresholds import Calibration, calibration_of
 from inspection.verdicts import Verdict, judge
@@ -33,17 +35,30 @@ PRODUCTS = {"bolt": (105, 105, 105), "nut": (150, 60, 60)}
 
 REVIEW_FRR, REJECT_FRR = 0.10, 0.02
 
+_TRUNK = """
+<ir_version: 8, opset_import: ["" : 17]>
+trunk (uint8[B, 32, 32, 3] frames) => (float[B, 16, 3] patch_features)
+<float level = {255.0}, int64[6] blocks = {-1, 4, 8, 4, 8, 3}, int64[3] patches = {-1, 16, 3}>
+{
+    pixels = Cast <to = 1> (frames)
+    light = Div (pixels, level)
+    blocked = Reshape (light, blocks)
+    colours = ReduceMean <axes = [2, 4], keepdims = 0> (blocked)
+    patch_features = Reshape (colours, patches)
+}
+"""
+
 _GRAPH = """
 <ir_version: 8, opset_import: ["" : 17]>
 full (
     uint8[B, 32, 32, 3] frames, float[N, 3] normal_rows, bool[N] normal_valid,
     float[M, 3] abnormal_rows, bool[M] abnormal_valid,
-    float temperature, float abnormal_weight
+    float temperature, float abnormal_weight, float[4, 4] foreground
 ) => (float[B, 4, 4] anomaly_map, float[B] image_score, float[B, 16, 3] patch_features)
 <
     float level = {255.0}, float far = {1e30},
     int64[6] blocks = {-1, 4, 8, 4, 8, 3}, int64[3] patches = {-1, 16, 3},
-    int64[3] grid = {-1, 4, 4}, int64[1] top = {2},
+    int64[3] grid = {-1, 4, 4}, int64[2] row = {-1, 16}, int64[1] top = {2},
     int64[1] axis1 = {1}, int64[1] axis2 = {2}, int64[1] axis3 = {3}
 >
 {
@@ -59,8 +74,10 @@ full (
     distances = Sqrt (sums)
     found = Where (normal_valid, distances, far)
     nearest = ReduceMin <axes = [2], keepdims = 0> (found)
-    anomaly_map = Reshape (nearest, grid)
-    highest, where = TopK (nearest, top)
+    unmasked = Reshape (nearest, grid)
+    anomaly_map = Mul (unmasked, foreground)
+    scores = Reshape (anomaly_map, row)
+    highest, where = TopK (scores, top)
     image_score = ReduceMean <axes = [1], keepdims = 0> (highest)
 }
 """
@@ -122,6 +139,18 @@ def banks() -> tuple[MemoryBank, MemoryBank]:
 
 
 @cache
+def router() -> Router:
+    """Tells bolts from nuts, and both from what has another colour; damaged parts are in reach."""
+    seen = [descriptor(features(good_frame(product, 100))) for product in PRODUCTS]
+    return Router(
+        products=tuple(PRODUCTS),
+        prototypes=np.stack(seen).astype(np.float32),
+        product=np.arange(len(PRODUCTS), dtype=np.int32),
+        reach=np.full(len(PRODUCTS), 0.5, np.float32),
+    )
+
+
+@cache
 def calibration(product: str | None) -> Calibration:
     """Scores of 60 good parts a product that the bank has not seen."""
     shown = [product] if product else list(PRODUCTS)
@@ -150,12 +179,16 @@ def tiny_files(**changes: bytes) -> dict[str, bytes]:
     normal, abnormal = banks()
     head = Head(np.ones((Z, 2), np.float32), np.zeros(2, np.float32), np.ones(2, np.float32), 0.0)
     files = {
-        bundles.TRUNK: b"no station reads the trunk alone",
+        bundles.TRUNK: graph_bytes(_TRUNK),
         bundles.HEAD_GRAPH: b"nor the head",
         bundles.FULL: graph_bytes(),
         bundles.NORMAL_BANK: bank_to_bytes(normal),
         bundles.ABNORMAL_BANK: bank_to_bytes(abnormal),
         bundles.HEAD: bundles.head_to_bytes(head),
+        bundles.ROUTER: router_to_bytes(router()),
+        bundles.FOREGROUND: foregrounds_to_bytes(
+            {product: everywhere(SPEC.grid) for product in PRODUCTS}
+        ),
         bundles.GOLDEN: golden_to_bytes(golden_frames()),
         bundles.MODEL_CARD: b"# Tiny\n",
         bundles.LINEAGE: lineage_to_bytes(NOTHING_LABELLED),

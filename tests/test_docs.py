@@ -250,8 +250,10 @@ def test_the_contract_of_the_graph_lists_what_a_route_feeds():
         calibration=bundles.Calibration((1.0, 2.0)),
         thresholds=bundles.Thresholds(1.0, 2.0),
     )
-    manifest = parse_manifest(small_bundle()[MANIFEST])
-    bundle = bundles.Bundle("", manifest, "", bank, bank, None, {"nut": route}, None)
+    manifest, seen = parse_manifest(small_bundle()[MANIFEST]), np.ones((4, 4), np.uint8)
+    bundle = bundles.Bundle(
+        "", manifest, "", bank, bank, None, {"nut": route}, None, {"nut": seen}, None
+    )
 
     feeds = bundle.bank_feeds(route)
 

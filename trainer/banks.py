@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from inspection.bank import MemoryBank, empty_bank
+from inspection.foreground import Foreground
 from trainer.coreset import candidates, greedy_k_centre
 from trainer.features import FeatureStore
 from trainer.search import nearest
@@ -45,10 +46,11 @@ class Evidence:
     patch: NDArray[np.int64]
 
 
-def gather(store: FeatureStore, rng: np.random.Generator) -> Evidence:
-    """Draw the candidates of a category, evenly over its images."""
-    images, patches = store.features.shape[:2]
-    image, patch = candidates(images, patches, CANDIDATES, rng)
+def gather(store: FeatureStore, rng: np.random.Generator, foreground: Foreground) -> Evidence:
+    """Draw the candidates of a category, evenly over its images, where it is inspected."""
+    inspected = np.flatnonzero(foreground)
+    image, place = candidates(len(store.features), len(inspected), CANDIDATES, rng)
+    patch = inspected[place]
     return Evidence(store.rows(image, patch), image, patch)
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from inspection.bank import MemoryBank
 from inspection.bundle import ANY_PRODUCT
 from inspection.errors import NotEnoughSamplesError
+from inspection.foreground import Foreground
 from inspection.scoring import Scoring
 from inspection.thresholds import Calibration, calibration_of
 from trainer.banks import Evidence
@@ -88,6 +89,7 @@ def calibrate(
     banks: Mapping[str, list[Tensor]],
     abnormal: Mapping[str, AbnormalSide],
     scorings: Mapping[str, Scoring],
+    foregrounds: Mapping[str, Foreground],
     advance: Callable[[int], None],
 ) -> tuple[dict[str, Calibration], Calibration]:
     """Score every good image by the bank of its fold.
@@ -97,6 +99,7 @@ def calibrate(
         banks: `fold_rows` by category.
         abnormal: By category, and for `ANY_PRODUCT`; not searched where its weight is 0.
         scorings: The constants, by category and for `ANY_PRODUCT`.
+        foregrounds: By category, where it is inspected.
         advance: Told how many images were scored.
 
     Returns:
@@ -110,17 +113,18 @@ def calibrate(
     for name, store in stores.items():
         count = len(store.images)
         folds = folds_of(count)
+        seen = torch.from_numpy(foregrounds[name].ravel().astype(np.float32))
         picked = set(np.linspace(0, count - 1, min(count, ANY_PRODUCT_IMAGES)).astype(int))
         scores = []
         for image in range(count):
             patches = torch.from_numpy(np.asarray(store.features[image], np.float32))
             bank = banks[name][folds[image]]
-            scores.append(_image_score(patches, bank, abnormal[name], scorings[name]))
+            scores.append(_image_score(patches, bank, abnormal[name], scorings[name], seen))
             if image in picked and len(stores) > 1:
                 every = torch.cat([rows[folds[image]] for rows in banks.values()])
-                unknown.append(
-                    _image_score(patches, every, abnormal[ANY_PRODUCT], scorings[ANY_PRODUCT])
-                )
+                side, scoring = abnormal[ANY_PRODUCT], scorings[ANY_PRODUCT]
+                # What shows no product has no foreground either.
+                unknown.append(_image_score(patches, every, side, scoring, torch.ones_like(seen)))
             advance(1)
         known[name] = calibration_of(scores)
     # With a single product there is nothing to be in doubt about.
@@ -157,6 +161,9 @@ def _knowledge(patches: Tensor, rows: Tensor, scoring: Scoring) -> tuple[Tensor,
     return distances, attend(distances, index, rows, scoring.temperature)
 
 
-def _image_score(patches: Tensor, bank: Tensor, side: AbnormalSide, scoring: Scoring) -> float:
-    scores = patch_scores(patches, bank, side, scoring)
+def _image_score(
+    patches: Tensor, bank: Tensor, side: AbnormalSide, scoring: Scoring, seen: Tensor
+) -> float:
+    """Score an image whose patches are inspected where `seen`, (P,) float32, is 1."""
+    scores = patch_scores(patches, bank, side, scoring) * seen
     return float(top_mean(scores[None], scoring.top_patches(len(scores)))[0])

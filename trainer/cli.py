@@ -15,6 +15,7 @@ from rich.console import Console
 from inspection.bundle import LINEAGE
 from inspection.errors import DualbankError, ParityError
 from inspection.lineage import lineage_from_bytes
+from inspection.preprocessing import Preprocessing
 from trainer import weights
 from trainer.backbones.catalogue import NAMES
 from trainer.backbones.published import PUBLISHED
@@ -22,6 +23,7 @@ from trainer.bundle_folder import check_target, open_bundle, write_bundle
 from trainer.dataset import find_categories
 from trainer.evaluate import evaluate, table
 from trainer.fit import FitSettings, fit
+from trainer.foreground import read_foregrounds
 from trainer.labelled import Labelled, draw_defects
 from trainer.labelled_folder import find_labelled
 from trainer.packing import make_bundle
@@ -103,6 +105,12 @@ def _parser() -> argparse.ArgumentParser:
         "(annotations.json, COCO) or neither",
     )
     verb.add_argument(
+        "--foreground",
+        type=Path,
+        metavar="DIR",
+        help="masks <category>.png, white where parts are inspected (default: everywhere)",
+    )
+    verb.add_argument(
         "--seed",
         type=int,
         default=defaults.seed,
@@ -143,7 +151,11 @@ def _parser() -> argparse.ArgumentParser:
     verb = verbs.add_parser("predict", help="score images and write heatmap overlays")
     verb.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
     verb.add_argument("--bundle", type=Path, required=True, metavar="B")
-    verb.add_argument("--product", metavar="NAME", help="whose route judges the images")
+    verb.add_argument(
+        "--product",
+        metavar="NAME",
+        help="whose route judges the images (default: what each looks like)",
+    )
     verb.add_argument(
         "--out",
         type=Path,
@@ -206,8 +218,10 @@ def _fit(args: argparse.Namespace) -> int:
         labelled, categories = draw_defects(categories, args.defects, args.seed)
     elif args.labelled is not None:
         labelled = find_labelled(args.labelled, categories)
+    spec = Preprocessing(settings.size_px)
+    masked = read_foregrounds(args.foreground, categories, spec) if args.foreground else {}
     progress = Progress(shown=not args.quiet)
-    model = fit(categories, settings, progress, labelled)
+    model = fit(categories, settings, progress, labelled=labelled, masked=masked)
     write_bundle(args.out, make_bundle(model, categories))
     bundle = open_bundle(args.out)
     thresholds = {name: route.statement for name, route in bundle.manifest.routes.items()}

@@ -28,6 +28,7 @@ from trainer.learned import without_learned
 from trainer.pictures import full_size_map
 from trainer.progress import Progress
 from trainer.runtime import Runtime
+from trainer.unknown_product import UnknownProduct
 
 RECALL = 0.95
 """Share of defects that must be caught where `frr_at_95_recall` is read."""
@@ -84,20 +85,23 @@ def evaluate(
     }
     figures: dict[str, dict[str, float | int | None]] = {}
     pooled_scores, pooled_defects = [], []
+    unknown = UnknownProduct(runtime)
     with progress.task("test images", sum(len(each.test) for each in categories)) as advance:
         for category in categories:
-            scores, maps = _score(runtime, category, advance)
+            scores, maps = _score(runtime, category, unknown, advance)
             defects = np.array([sample.defect is not None for sample in category.test], bool)
             figures[category.name] = _measure(runtime, category, scores, defects, maps)
             figures[category.name]["left_out"] = left_out[category.name]
             pooled_scores.append(scores)
             pooled_defects.append(defects)
-    blind = _image_auroc(np.concatenate(pooled_scores), np.concatenate(pooled_defects))
+    all_defects = np.concatenate(pooled_defects)
+    blind = _image_auroc(np.concatenate(pooled_scores), all_defects)
     manifest = runtime.bundle.manifest
     return {
         "categories": figures,
         "mean": {name: _mean([each[name] for each in figures.values()]) for name in FIGURES},
         "class_blind": {"image_auroc": blind},
+        **unknown.report(all_defects),
         "settings": {
             "backbone": manifest.backbone,
             "seed": manifest.seed,
@@ -130,24 +134,30 @@ def table(report: dict[str, Any]) -> Table:
     drawn.add_section()
     drawn.add_row("mean", *(_percent(report["mean"][figure]) for figure in shown))
     drawn.add_row("one threshold", _percent(report["class_blind"]["image_auroc"]))
+    if unknown := report.get("unknown_product"):
+        drawn.add_row("product not known", _percent(unknown["image_auroc"]))
     return drawn
 
 
 def _score(
-    runtime: Runtime, category: Category, advance: Callable[[int], None]
+    runtime: Runtime,
+    category: Category,
+    unknown: UnknownProduct,
+    advance: Callable[[int], None],
 ) -> tuple[NDArray[np.float64], list[RawMap]]:
     """Standardised image scores (n,) and raw maps of the test images."""
     route = runtime.bundle.route(category.name)
-    raw: list[float] = []
+    scores: list[float] = []
     maps: list[RawMap] = []
     for sample in category.test:
         image = read_image(sample.image)
         prepared = prepare(image, runtime.bundle.preprocessing, resize)
         found = runtime.inspect(prepared[None], route)
-        raw.append(float(found.scores[0]))
+        scores.append(float(route.calibration.standardise(found.scores.astype(np.float64))[0]))
+        unknown.add(prepared, category.name, scores[-1])
         maps.append((found.maps[0], (image.shape[0], image.shape[1])))
         advance(1)
-    return np.asarray(route.calibration.standardise(np.array(raw))), maps
+    return np.array(scores), maps
 
 
 def _measure(

@@ -143,7 +143,7 @@ bank_scan (
     float[B, {height * width}, {dimensions}] patches,
     float[N, {dimensions}] normal_rows, bool[N] normal_valid,
     float[A, {dimensions}] abnormal_rows, bool[A] abnormal_valid,
-    float temperature, float abnormal_weight
+    float temperature, float abnormal_weight, float[{height}, {width}] foreground
 ) => (float[B, {height}, {width}] anomaly_map, float[B] image_score)
 <
     int64[2] flat_shape = {{-1, {dimensions}}},
@@ -181,8 +181,9 @@ bank_scan (
             alone = Identity(evidence)
         }}
     >
-    anomaly_map = Reshape(scores, map_shape)
-    by_frame = Reshape(scores, frame_shape)
+    unmasked = Reshape(scores, map_shape)
+    anomaly_map = Mul(unmasked, foreground)
+    by_frame = Reshape(anomaly_map, frame_shape)
     highest, highest_index = TopK <axis = 1> (by_frame, top)
     image_score = ReduceMean <keepdims = 0> (highest, axis_one)
 }}

@@ -21,8 +21,10 @@ from torch import Tensor
 from inspection.bank import MemoryBank
 from inspection.bundle import ANY_PRODUCT
 from inspection.errors import InputError
+from inspection.foreground import Foreground, everywhere
 from inspection.lineage import NOTHING_LABELLED, Lineage
 from inspection.preprocessing import Preprocessing
+from inspection.routing import Router
 from inspection.scoring import Head, Scoring
 from inspection.thresholds import Calibration
 from trainer.backbones.catalogue import DEFAULT, load_backbone
@@ -41,6 +43,7 @@ from trainer.features import FeatureStore, extract, feature_store
 from trainer.head import EPOCHS, head_weights, train_head
 from trainer.labelled import Labelled, lineage_of
 from trainer.progress import Progress
+from trainer.routing import learn_router
 from trainer.trunk import Trunk
 
 LENGTH_IMAGES = 64
@@ -108,6 +111,8 @@ class Model:
     abnormal: MemoryBank
     head: Head
     calibrations: Mapping[str, Calibration]
+    router: Router
+    foregrounds: Mapping[str, Foreground]
     settings: FitSettings
     lineage: Lineage = NOTHING_LABELLED
 
@@ -117,6 +122,7 @@ def fit(
     settings: FitSettings,
     progress: Progress,
     labelled: Labelled = MappingProxyType({}),
+    masked: Mapping[str, Foreground] | None = None,
 ) -> Model:
     """Learn one model of all categories from their good training images.
 
@@ -125,6 +131,7 @@ def fit(
         settings: The same for every category.
         progress: Shows how far the work is.
         labelled: Defects by category; none of them among the test images.
+        masked: From `trainer.foreground`, by category; those without are inspected everywhere.
 
     Raises:
         DatasetError: An image cannot be used; it is named.
@@ -134,12 +141,13 @@ def fit(
     for category in categories:
         check_enough(category.name, len(category.train))
     spec = Preprocessing(settings.size_px)
+    foregrounds = {each.name: everywhere(spec.grid) for each in categories} | dict(masked or {})
     rng = np.random.default_rng(settings.seed)
     trunk = Trunk(load_backbone(settings.backbone, settings.weights, settings.size_px)).eval()
     trunk.learn_lengths(torch.from_numpy(_first_look(categories, spec)))
     with ExitStack() as held:
         stores = _extract_all(categories, trunk, spec, progress, held)
-        evidence = {name: gather(store, rng) for name, store in stores.items()}
+        evidence = {name: gather(store, rng, foregrounds[name]) for name, store in stores.items()}
         with progress.task("normal bank", settings.rows_each * len(stores)) as advance:
             sources = {category.name: category.train for category in categories}
             rows_each, grid_width = settings.rows_each, spec.grid[1]
@@ -164,7 +172,9 @@ def fit(
         }
         sides = abnormal_sides(examples.bank, net, settings.abnormal_weight)
         with progress.task("scores of good parts", _images(categories)) as advance:
-            known, unknown = calibrate(stores, fold_banks, sides, scorings, advance)
+            known, unknown = calibrate(stores, fold_banks, sides, scorings, foregrounds, advance)
+        # Of its own, so that the rest of the model does not depend on it.
+        router = learn_router(stores, np.random.default_rng(settings.seed))
     return Model(
         trunk=trunk,
         preprocessing=spec,
@@ -173,6 +183,8 @@ def fit(
         abnormal=examples.bank,
         head=head_weights(net),
         calibrations={**known, ANY_PRODUCT: unknown},
+        router=router,
+        foregrounds=foregrounds,
         settings=settings,
         lineage=lineage_of(labelled),
     )

@@ -12,6 +12,7 @@ from inspection import bundle as formats
 from inspection.bank import bank_to_bytes
 from inspection.bundle import ANY_PRODUCT, Bundle, head_to_bytes, pack, read_bundle
 from inspection.errors import ParityError
+from inspection.foreground import everywhere, foregrounds_to_bytes
 from inspection.golden import (
     RELATIVE_TOLERANCE,
     Agreement,
@@ -24,6 +25,7 @@ from inspection.golden import (
 from inspection.lineage import lineage_to_bytes
 from inspection.manifest import RouteEntry
 from inspection.preprocessing import MIN_SIDE_PX, ResizePass, prepare
+from inspection.routing import router_to_bytes
 from inspection.scoring import image_score
 from trainer import calibrate
 from trainer.dataset import Category, read_image, resize
@@ -62,6 +64,8 @@ def make_bundle(model: Model, categories: Sequence[Category]) -> dict[str, bytes
         formats.NORMAL_BANK: bank_to_bytes(model.normal),
         formats.ABNORMAL_BANK: bank_to_bytes(model.abnormal),
         formats.HEAD: head_to_bytes(model.head),
+        formats.ROUTER: router_to_bytes(model.router),
+        formats.FOREGROUND: foregrounds_to_bytes(model.foregrounds),
         formats.MODEL_CARD: _model_card(model, categories).encode(),
         formats.LINEAGE: lineage_to_bytes(model.lineage),
     }
@@ -93,6 +97,13 @@ def check_parity(bundle: Bundle) -> list[Agreement]:
         route = bundle.route(golden.product)
         found = runtime.inspect(golden.prepared[None], route)
         features = runtime.patch_features(golden.prepared[None], route)[0]
+        if golden.product is None and runtime.recognise(golden.prepared) != bundle.recognise(
+            features
+        ):
+            raise ParityError(
+                f"golden frame {number}: {formats.TRUNK} and {formats.FULL} see other products in "
+                "it. No bundle is written"
+            )
         answers = {
             "ONNX Runtime": agreement(golden, found.maps[0], float(found.scores[0]), route),
             "numpy": oracle_agreement(bundle, golden, features),
@@ -152,11 +163,13 @@ def _answer(
         sides[product or ANY_PRODUCT],
         scoring,
     ).numpy()
+    grid = model.preprocessing.grid
+    scores *= (everywhere(grid) if product is None else model.foregrounds[product]).ravel()
     return GoldenFrame(
         product=product,
         frame=frame,
         prepared=prepared,
-        anomaly_map=scores.reshape(model.preprocessing.grid),
+        anomaly_map=scores.reshape(grid),
         score=image_score(scores, scoring),
     )
 

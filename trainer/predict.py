@@ -23,11 +23,12 @@ def predict(
     Args:
         runtime: Of the bundle.
         images: Files.
-        product: Whose route judges them; None for the only one, or the route of unknown products.
+        product: Whose route judges them; None for that of the product that each looks like.
         folder: For the overlays, PNG; made if need be.
 
     Returns:
-        One answer an image, in order: image, verdict, score, p_value, thresholds, regions, overlay.
+        One answer an image, in order: image, verdict, score, p_value, thresholds, regions, overlay;
+        `product` is the one whose route judged, null for the route of unknown products.
 
     Raises:
         InputError: The bundle does not know the product.
@@ -35,12 +36,14 @@ def predict(
         OSError: An overlay cannot be written.
     """
     bundle, spec = runtime.bundle, runtime.bundle.preprocessing
-    route = bundle.route(product)
+    known = bundle.route(product)
     folder.mkdir(parents=True, exist_ok=True)
     answers = []
     for number, path in enumerate(images):
         image = read_image(path)
-        found = runtime.inspect(prepare(image, spec, resize)[None], route)
+        prepared = prepare(image, spec, resize)
+        route = known if known.category is not None else runtime.recognise(prepared)
+        found = runtime.inspect(prepared[None], route)
         judgement = judge(float(found.scores[0]), route.calibration, route.thresholds)
         verdict = judgement.decision.verdict
         standardised = route.calibration.standardise(found.maps[0])
@@ -54,6 +57,7 @@ def predict(
         answers.append(
             {
                 "image": str(path),
+                "product": route.category,
                 "verdict": verdict.value,
                 "score": judgement.score,
                 "p_value": judgement.p_value,

@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from inspection.bundle import FULL, Bundle, Route
+from inspection.bundle import FULL, TRUNK, Bundle, Route
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +32,11 @@ class Runtime:
         self.bundle = bundle
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(
-            bundle.file(FULL), options, providers=["CPUExecutionProvider"]
+        self._session, self._trunk = (
+            onnxruntime.InferenceSession(
+                bundle.file(name), options, providers=["CPUExecutionProvider"]
+            )
+            for name in (FULL, TRUNK)
         )
 
     def inspect(self, frames: NDArray[np.uint8], route: Route) -> Inspected:
@@ -44,6 +47,14 @@ class Runtime:
     def patch_features(self, frames: NDArray[np.uint8], route: Route) -> NDArray[np.float32]:
         """Give the trunk's features of prepared frames, (B, S, S, 3) uint8 → (B, P, D)."""
         return self._run(["patch_features"], frames, route)[0]
+
+    def recognise(self, frame: NDArray[np.uint8]) -> Route:
+        """Choose the route of a prepared frame, (S, S, 3) uint8, whose product nobody knows."""
+        route = self.bundle.route(None)
+        if route.category is not None:
+            return route  # the only product
+        (features,) = self._trunk.run(["patch_features"], {"frames": frame[None]})
+        return self.bundle.recognise(features[0])
 
     def _run(
         self, outputs: Sequence[str], frames: NDArray[np.uint8], route: Route

@@ -42,6 +42,9 @@ class Fake:
         self._asked += 1
         return Scored(np.zeros((4, 4), np.float32), self._answer(self._asked - 1))
 
+    def recognise(self, prepared: NDArray[np.uint8]) -> Route:
+        raise AssertionError("every frame here names its product")
+
 
 @contextmanager
 def running(
@@ -174,3 +177,28 @@ def test_the_real_scorer_on_the_real_route(tiny_bundle: Bundle, tmp_path: Path) 
 
     station.check()
     assert [verdict for verdict, _ in said(tmp_path)] == ["PASS", "FAIL", "PASS"]
+
+
+def test_a_frame_without_a_product_gets_the_verdict_of_the_one_it_looks_like(
+    tiny_bundle: Bundle, tmp_path: Path
+) -> None:
+    scores = []
+    for name, product in (("named", "nut"), ("unnamed", None)):
+        chosen = StationSettings(frames=FREE, verdicts=FREE, state_dir=tmp_path / name)
+        with context() as owner:
+            station = Station(chosen, tiny_bundle, OnnxScorer(tiny_bundle, threads=1), owner)
+            with (
+                station.running(),
+                Camera(station.frames_address, product=product) as camera,
+            ):
+                camera.send(good_frame("nut"))
+                camera.send(bad_frame("nut"))
+        station.check()
+        with closing(sqlite3.connect(tmp_path / name / FILE)) as connection:
+            rows = "SELECT verdict, score, threshold, detail FROM verdicts ORDER BY seq"
+            scores.append(list(connection.execute(rows)))
+
+    named, unnamed = scores
+    assert [row[:3] for row in unnamed] == [row[:3] for row in named]
+    assert [row[3] for row in named] == [None, None]
+    assert all("judged as 'nut'" in row[3] for row in unnamed)

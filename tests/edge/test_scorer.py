@@ -8,16 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from edge.bundle_folder import open_bundle
 from edge.judging import judge_frame
-from edge.outcome import NoScoreError, Outcome
+from edge.outcome import NoScoreError, Outcome, message_of
 from edge.scorer import OnnxScorer
-from inspection.bundle import Bundle
+from inspection.bundle import ANY_PRODUCT, Bundle
 from inspection.errors import BundleError
 from inspection.scoring import image_score, patch_scores
 from inspection.verdicts import Reason, Verdict
-from tests.bundles import bad_frame, good_frame, graph_bytes, write_tiny_bundle
+from tests.bundles import bad_frame, features, good_frame, graph_bytes, write_tiny_bundle
 from tests.edge.frames import prepared_frame
 
 
@@ -128,3 +129,71 @@ def test_verdict_names_bundle_and_bank(tiny_bundle: Bundle) -> None:
     outcome = judged(tiny_bundle, 0.0)
 
     assert (outcome.bundle_id, outcome.bank_id) == (tiny_bundle.id, tiny_bundle.bank_id)
+
+
+def blue_frame() -> NDArray[np.uint8]:
+    """What neither a bolt nor a nut looks like."""
+    frame = good_frame()
+    frame[:] = (0, 0, 200)
+    return frame
+
+
+@pytest.mark.parametrize(
+    ("frame", "route"),
+    [
+        pytest.param(good_frame("bolt", 5), "bolt", id="a good bolt"),
+        pytest.param(bad_frame("bolt", 5), "bolt", id="a damaged bolt"),
+        pytest.param(good_frame("nut", 5), "nut", id="a good nut"),
+        pytest.param(blue_frame(), ANY_PRODUCT, id="nothing we know"),
+    ],
+)
+def test_a_frame_without_a_product_is_recognised_as_the_oracle_does(
+    tiny_bundle: Bundle, frame: NDArray[np.uint8], route: str
+) -> None:
+    found = OnnxScorer(tiny_bundle, threads=1).recognise(frame)
+
+    assert found is tiny_bundle.routes[route]
+    assert found is tiny_bundle.recognise(features(frame))
+
+
+def test_a_frame_that_the_trunk_does_not_take_costs_only_itself(tiny_bundle: Bundle) -> None:
+    scorer = OnnxScorer(tiny_bundle, threads=1)
+
+    with pytest.raises(NoScoreError) as caught:
+        scorer.recognise(np.zeros((16, 16, 3), np.uint8))
+
+    assert caught.value.reason is Reason.SCORER_FAILED
+    assert scorer.recognise(good_frame()).category == "bolt"
+
+
+def test_a_trunk_that_cannot_be_loaded_is_refused(tmp_path: Path) -> None:
+    bundle = open_bundle(write_tiny_bundle(tmp_path, trunk_onnx=b"no graph"))
+
+    with pytest.raises(BundleError, match=r"cannot load trunk\.onnx"):
+        OnnxScorer(bundle)
+
+
+@pytest.mark.parametrize(
+    ("named", "route", "said"),
+    [
+        pytest.param("bolt", "bolt", None, id="it was named"),
+        pytest.param(None, "nut", "judged as 'nut'", id="it was recognised"),
+        pytest.param(None, ANY_PRODUCT, "looks like none", id="it was not"),
+    ],
+)
+def test_a_verdict_says_what_a_frame_without_a_product_was_taken_for(
+    tiny_bundle: Bundle, named: str | None, route: str, said: str | None
+) -> None:
+    ready = prepared_frame(tiny_bundle)
+    receipt = dataclasses.replace(ready.arrival.receipt, product=named)
+    ready = dataclasses.replace(
+        ready,
+        route=tiny_bundle.routes[route],
+        arrival=dataclasses.replace(ready.arrival, receipt=receipt),
+    )
+
+    outcome = judge_frame(ready, np.zeros((4, 4), np.float32), 0.0, tiny_bundle)
+
+    assert outcome.decision.verdict is Verdict.PASS
+    detail = message_of(outcome, 1).detail
+    assert detail is None if said is None else said in str(detail)

@@ -16,6 +16,7 @@ from inspection.bank import MemoryBank, bank_to_bytes, empty_bank
 from inspection.bundle import (
     ABNORMAL_BANK,
     ANY_PRODUCT,
+    FOREGROUND,
     FULL,
     GOLDEN,
     HEAD,
@@ -24,6 +25,7 @@ from inspection.bundle import (
     MODEL_CARD,
     NORMAL_BANK,
     REQUIRED,
+    ROUTER,
     TRUNK,
     digest,
     head_from_bytes,
@@ -32,6 +34,7 @@ from inspection.bundle import (
     read_bundle,
 )
 from inspection.errors import BundleError, InputError
+from inspection.foreground import everywhere, foregrounds_to_bytes
 from inspection.manifest import (
     MANIFEST,
     MAX_MANIFEST_BYTES,
@@ -40,6 +43,7 @@ from inspection.manifest import (
     ScoringEntry,
     parse_manifest,
 )
+from inspection.routing import Router, router_to_bytes
 from inspection.scoring import Head, Scoring
 
 D, K = 5, 3
@@ -62,6 +66,15 @@ def a_head(inputs=3 * D + 2 * K + 1) -> Head:
     )
 
 
+def a_router(products=CATEGORIES, dimensions=2 * D) -> Router:
+    return Router(
+        products=tuple(products),
+        prototypes=np.eye(len(products), dimensions, dtype=np.float32),
+        product=np.arange(len(products), dtype=np.int32),
+        reach=np.full(len(products), 0.5, np.float32),
+    )
+
+
 def some_files(**changed):
     """Bytes for every required file; the networks and golden frames are not read here."""
     files = {
@@ -71,6 +84,8 @@ def some_files(**changed):
         NORMAL_BANK: bank_to_bytes(a_bank(1)),
         ABNORMAL_BANK: bank_to_bytes(a_bank(2, rows_each=3, valid_each=3)),
         HEAD: head_to_bytes(a_head()),
+        ROUTER: router_to_bytes(a_router()),
+        FOREGROUND: foregrounds_to_bytes(dict.fromkeys(CATEGORIES, everywhere((8, 8)))),
         GOLDEN: b"golden frames",
         MODEL_CARD: b"# What this model is\n",
         LINEAGE: b'{"labelled": []}\n',
@@ -549,6 +564,8 @@ def test_where_there_is_one_product_a_frame_that_names_none_is_of_it():
     one = {
         NORMAL_BANK: bank_to_bytes(a_bank(1, categories=("nut",))),
         ABNORMAL_BANK: bank_to_bytes(a_bank(2, categories=("nut",))),
+        ROUTER: router_to_bytes(a_router(("nut",))),
+        FOREGROUND: foregrounds_to_bytes({"nut": everywhere((8, 8))}),
     }
     routes = {"nut": a_route(), ANY_PRODUCT: a_route()}
 
@@ -577,7 +594,7 @@ def test_the_graph_is_fed_the_rows_of_the_route_without_a_copy(product, rows, de
 
     assert set(feeds) == {
         "normal_rows", "normal_valid", "abnormal_rows", "abnormal_valid",
-        "temperature", "abnormal_weight",
+        "temperature", "abnormal_weight", "foreground",
     }  # fmt: skip
     np.testing.assert_array_equal(feeds["normal_rows"], bundle.normal.features[rows])
     np.testing.assert_array_equal(feeds["normal_valid"], bundle.normal.valid[rows])
@@ -595,3 +612,48 @@ def test_a_manifest_that_says_a_thing_twice_is_refused():
 
     with pytest.raises(BundleError, match="twice"):
         parse_manifest(said_twice)
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        pytest.param(ROUTER, router_to_bytes(a_router(("nut",))), id="routes to one of two"),
+        pytest.param(ROUTER, router_to_bytes(a_router(("nut", "bolt"))), id="routes elsewhere"),
+        pytest.param(ROUTER, router_to_bytes(a_router(dimensions=D)), id="other descriptors"),
+        pytest.param(
+            FOREGROUND, foregrounds_to_bytes({"nut": everywhere((8, 8))}), id="one foreground"
+        ),
+        pytest.param(
+            FOREGROUND,
+            foregrounds_to_bytes(dict.fromkeys(CATEGORIES, everywhere((4, 16)))),
+            id="another grid",
+        ),
+    ],
+)
+def test_a_router_or_foreground_that_does_not_fit_is_refused(name, data):
+    with pytest.raises(BundleError, match="expected a router"):
+        read_bundle(reader(packed(some_files(**{name: data}))))
+
+
+def test_the_graph_is_fed_the_foreground_of_the_product_and_all_of_no_product():
+    half = np.repeat(np.array([[0], [1]], np.uint8), 4, axis=0) * np.ones(8, np.uint8)
+    seen = foregrounds_to_bytes({"nut": half, "screw": everywhere((8, 8))})
+    bundle = read_bundle(reader(packed(some_files(**{FOREGROUND: seen}))))
+
+    nut, screw, every = (
+        bundle.bank_feeds(bundle.route(product))["foreground"] for product in ("nut", "screw", None)
+    )
+
+    np.testing.assert_array_equal(nut, half)
+    assert nut.dtype == np.float32
+    assert screw.all()
+    assert every.all()
+
+
+@pytest.mark.parametrize(
+    ("mean", "route"), [(0, "nut"), (1, "screw"), (4, ANY_PRODUCT)], ids=["nut", "screw", "no"]
+)
+def test_a_frame_without_a_product_is_judged_as_what_it_looks_like(mean, route):
+    bundle = read_bundle(reader(packed()))
+
+    assert bundle.recognise(np.eye(D)[[mean] * 6]) is bundle.routes[route]

@@ -10,6 +10,7 @@ import torch
 
 from inspection.bundle import ANY_PRODUCT
 from inspection.errors import InputError, NotEnoughSamplesError
+from inspection.foreground import everywhere
 from inspection.scoring import Scoring
 from trainer.banks import Evidence
 from trainer.calibrate import (
@@ -84,7 +85,12 @@ def test_every_image_calibrates_once_and_only_by_the_bank_of_its_fold() -> None:
     told: list[int] = []
 
     found, _ = calibrate(
-        {"bolt": known}, banks, {"bolt": nothing(), ANY_PRODUCT: nothing()}, scorings, told.append
+        {"bolt": known},
+        banks,
+        {"bolt": nothing(), ANY_PRODUCT: nothing()},
+        scorings,
+        {"bolt": everywhere((2, 2))},
+        told.append,
     )
 
     used = [round(score / (100 * D**0.5)) - 1 for score in found["bolt"].good_scores]
@@ -97,7 +103,14 @@ def test_with_one_product_a_frame_of_unknown_product_is_one_of_it() -> None:
     banks = {"bolt": [torch.full((1, D), 2.0)] * FOLDS}
     sides = dict.fromkeys(scorings, nothing())
 
-    known, unknown = calibrate({"bolt": store(9, 4)}, banks, sides, scorings, lambda done: None)
+    known, unknown = calibrate(
+        {"bolt": store(9, 4)},
+        banks,
+        sides,
+        scorings,
+        {"bolt": everywhere((2, 2))},
+        lambda done: None,
+    )
 
     assert unknown == known["bolt"]
 
@@ -113,11 +126,28 @@ def test_frames_of_unknown_product_are_calibrated_against_all_banks() -> None:
     scorings = {name: Scoring(1, 1.0, 1.0) for name in ("bolt", "nut", ANY_PRODUCT)}
     sides = dict.fromkeys(scorings, nothing())
 
-    known, unknown = calibrate(stores, banks, sides, scorings, lambda done: None)
+    seen = dict.fromkeys(stores, everywhere((1, 2)))
+    known, unknown = calibrate(stores, banks, sides, scorings, seen, lambda done: None)
 
     assert min(known["bolt"].good_scores) > 9
     assert max(unknown.good_scores) < 2
     assert len(unknown.good_scores) == ANY_PRODUCT_IMAGES + 8
+
+
+def test_patches_that_are_not_inspected_calibrate_nothing_but_the_route_of_no_product() -> None:
+    stores = {"bolt": store(8, 2), "nut": store(8, 2)}
+    banks = {name: [torch.full((3, D), 9.0)] * FOLDS for name in stores}
+    scorings = {name: Scoring(1, 1.0, 1.0) for name in (*stores, ANY_PRODUCT)}
+    sides = dict.fromkeys(scorings, nothing())
+    half = np.array([[0, 1]], np.uint8)
+
+    known, unknown = calibrate(
+        stores, banks, sides, scorings, {"bolt": half, "nut": everywhere((1, 2))}, lambda done: None
+    )
+
+    halves, wholes = (sum(known[name].good_scores) for name in ("bolt", "nut"))
+    assert halves == pytest.approx(wholes / 2, rel=0.1)
+    assert sum(unknown.good_scores) == pytest.approx(2 * wholes)
 
 
 @pytest.mark.parametrize("images", [0, 1, LEAST_IMAGES - 1])

@@ -34,7 +34,9 @@ def report(parts: Path, fitted: dict[str, Any], tmp_path_factory: pytest.TempPat
 
 
 def test_the_report_has_every_figure_of_every_product(report: Any, fitted: dict[str, Any]) -> None:
-    assert set(report) == {"categories", "mean", "class_blind", "settings", "bundle"}
+    assert set(report) == {
+        *("categories", "mean", "class_blind", "unknown_product", "settings", "bundle")
+    }
     assert set(report["categories"]) == {"bolt", "washer"}
     assert set(report["categories"]["bolt"]) == {*FIGURES, "n_good", "n_defect", "left_out"}
     assert {"image_auroc", "image_ap", "pixel_auroc", "aupro"} < set(FIGURES)

@@ -118,6 +118,7 @@ def test_the_graph_says_what_the_oracle_says(
         abnormal_valid=abnormal.valid,
         temperature=np.array(constants.temperature, np.float32),
         abnormal_weight=np.array(weight, np.float32),
+        foreground=np.ones((6, 6), np.float32),
     )
 
     assert maps.shape == (batch, 6, 6)
@@ -146,6 +147,7 @@ def test_the_abnormal_side_of_the_graph_raises_some_patches_and_lowers_none(
         "abnormal_rows": bank.features[::-1].copy(),
         "abnormal_valid": bank.valid,
         "temperature": np.array(0.1, np.float32),
+        "foreground": np.ones((6, 6), np.float32),
     }
 
     alone, both = (
@@ -154,6 +156,46 @@ def test_the_abnormal_side_of_the_graph_raises_some_patches_and_lowers_none(
 
     assert (both >= alone).all()
     assert (both > alone * 1.01).any()
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.7])
+def test_what_is_not_inspected_scores_nothing_in_the_graph_and_in_the_oracle(
+    learned: Trunk, trunk_bytes: bytes, weight: float
+) -> None:
+    shown, head, constants = frames(2), random_head(3), Scoring(3, 0.1, 0.1)
+    evidence = extract(learned, frames(3, seed=2)).reshape(-1, DIMENSIONS)
+    bank = random_bank(evidence, 40, 40, evidence)
+    foreground = np.random.default_rng(4).integers(0, 2, (6, 6)).astype(np.uint8)
+    graph = export_full(trunk_bytes, head, 3, constants.top_patches(36), SPEC)
+
+    maps, scores, features = run(
+        graph,
+        frames=shown,
+        normal_rows=bank.features,
+        normal_valid=bank.valid,
+        abnormal_rows=bank.features,
+        abnormal_valid=bank.valid,
+        temperature=np.array(constants.temperature, np.float32),
+        abnormal_weight=np.array(weight, np.float32),
+        foreground=foreground.astype(np.float32),
+    )
+
+    assert (maps[:, foreground == 0] == 0).all()
+    assert (maps[:, foreground == 1] > 0).all()
+    for i in range(2):
+        expected = patch_scores(
+            features[i],
+            bank,
+            bank,
+            head,
+            constants,
+            category="bolt",
+            weight=weight,
+            foreground=foreground,
+        )
+        error = np.abs(maps[i].ravel() - expected).max()
+        assert error < RELATIVE_TOLERANCE * expected.max()
+        assert scores[i] == pytest.approx(image_score(expected, constants), rel=RELATIVE_TOLERANCE)
 
 
 def test_with_no_weight_the_abnormal_rows_are_not_read(trunk_bytes: bytes) -> None:
@@ -169,6 +211,7 @@ def test_with_no_weight_the_abnormal_rows_are_not_read(trunk_bytes: bytes) -> No
         abnormal_valid=np.zeros(1, bool),
         temperature=np.array(1, np.float32),
         abnormal_weight=np.array(0, np.float32),
+        foreground=np.ones((6, 6), np.float32),
     )
 
     assert np.isfinite(maps).all()
