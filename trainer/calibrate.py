@@ -78,9 +78,10 @@ def fold_rows(
     """Choose, for every fold, a bank from the candidates of the other folds: FOLDS × (N, D)."""
     banks = []
     for fold in range(FOLDS):
-        pool = evidence.features[folds[evidence.image] != fold]
-        chosen = greedy_k_centre(pool, rows, np.random.default_rng([seed, fold]), advance)
-        banks.append(torch.from_numpy(pool[chosen]))
+        others = np.flatnonzero(folds[evidence.image] != fold)
+        rng = np.random.default_rng([seed, fold])
+        chosen = greedy_k_centre(evidence.features, rows, rng, advance, others)
+        banks.append(torch.from_numpy(evidence.features[chosen]))
     return banks
 
 

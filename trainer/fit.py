@@ -38,6 +38,7 @@ from trainer.calibrate import (
     folds_of,
 )
 from trainer.contrast import contrast
+from trainer.coreset import Rows
 from trainer.dataset import Category, read_prepared
 from trainer.features import FeatureStore, extract, feature_store
 from trainer.head import EPOCHS, head_weights, train_head
@@ -147,7 +148,7 @@ def fit(
     trunk.learn_lengths(torch.from_numpy(_first_look(categories, spec)))
     with ExitStack() as held:
         stores = _extract_all(categories, trunk, spec, progress, held)
-        evidence = {name: gather(store, rng, foregrounds[name]) for name, store in stores.items()}
+        evidence = {name: gather(store, foregrounds[name]) for name, store in stores.items()}
         with progress.task("normal bank", settings.rows_each * len(stores)) as advance:
             sources = {category.name: category.train for category in categories}
             rows_each, grid_width = settings.rows_each, spec.grid[1]
@@ -249,7 +250,7 @@ def _foreign(
     }
 
 
-def _thinned(pools: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+def _thinned(pools: Sequence[Rows]) -> NDArray[np.float32]:
     """Join pools, each to its share of `FOREIGN`: whole, C categories would take C² of memory."""
     share = min(1.0, FOREIGN / sum(map(len, pools)))
     return np.concatenate(

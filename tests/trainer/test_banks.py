@@ -14,10 +14,12 @@ from trainer.banks import (
     LEAST_SHARE,
     Evidence,
     abnormal_bank,
+    gather,
     normal_bank,
     pseudo_abnormal,
     textures,
 )
+from trainer.features import FeatureStore
 
 GRID_WIDTH = 6
 D = 7
@@ -160,3 +162,21 @@ def test_textures_are_all_different_and_fill_the_input() -> None:
     assert drawn.dtype == np.uint8
     assert len({picture.tobytes() for picture in drawn}) == 6
     assert min(picture.std() for picture in drawn) > 0
+
+
+# --- candidates -----------------------------------------------------------------------------------
+
+
+def test_every_inspected_patch_is_a_candidate_and_says_truly_where_it_is_from() -> None:
+    stored = np.random.default_rng(0).random((5, 4, D)).astype(np.float16)
+    store = FeatureStore(tuple(Path(f"{i}.png") for i in range(5)), stored)
+    foreground = np.array([[1, 0], [1, 1]], np.uint8)
+
+    pool = gather(store, foreground)
+
+    assert len(pool.features) == 15
+    places = set(zip(pool.image.tolist(), pool.patch.tolist(), strict=True))
+    assert places == {(image, patch) for image in range(5) for patch in (0, 2, 3)}
+    some = np.array([14, 0, 7])
+    assert (pool.features[some] == stored[pool.image[some], pool.patch[some]]).all()
+    assert pool.features[some].dtype == np.float32
