@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from inspection.bank import MemoryBank, empty_bank
 from inspection.foreground import Foreground
-from trainer.coreset import Rows, greedy_k_centre
+from trainer.coreset import Rows, candidates, greedy_k_centre
 from trainer.features import FeatureStore
 from trainer.search import nearest
 
@@ -32,49 +32,70 @@ class Evidence:
     """Patches of the good images of one category, and where each was.
 
     Attributes:
-        features: n candidates of D dimensions, on disk or in memory.
+        features: n patches of D dimensions, on disk or in memory.
         image: (n,) integers, number of the training image.
         patch: (n,) integers, number of the patch in it.
+        candidates: Numbers of the patches among which bank rows are chosen, ascending.
     """
 
     features: Rows
     image: NDArray[np.integer]
     patch: NDArray[np.integer]
+    candidates: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class StoredRows:
-    """Candidates that stay in a store until they are asked for, as `trainer.coreset.Rows`.
+    """Patches that stay in a store until they are asked for, as `trainer.coreset.Rows`.
 
     Attributes:
         store: Holds the features.
-        image: (n,) integers, number of the image in the store.
+        entry: (n,) integers, number of the image or copy in the store.
         patch: (n,) integers, number of the patch in it.
     """
 
     store: FeatureStore
-    image: NDArray[np.integer]
+    entry: NDArray[np.integer]
     patch: NDArray[np.integer]
 
     def __len__(self) -> int:
         """n."""
-        return len(self.image)
+        return len(self.entry)
 
     def __getitem__(self, numbers: NDArray[np.int64], /) -> NDArray[np.float32]:
         """(m,) → (m, D), read from disk."""
-        return self.store.rows(self.image[numbers], self.patch[numbers])
+        return self.store.rows(self.entry[numbers], self.patch[numbers])
 
 
-def gather(store: FeatureStore, foreground: Foreground) -> Evidence:
-    """Take every patch of a category where it is inspected; none is read yet.
+def gather(
+    store: FeatureStore,
+    foreground: Foreground,
+    folds: NDArray[np.int64],
+    rows: int,
+    rng: np.random.Generator,
+    advance: Callable[[int], None],
+) -> Evidence:
+    """Take every patch of a category where it is inspected.
 
     All of them: mean image AUROC was 92.7 % with 20,000 candidates a category, 93.6 % with 40,000,
     94.1 % with all (up to 256,000), and 86.7 % with random rows.
+
+    Args:
+        store: Patch features of its images.
+        foreground: Where it is inspected.
+        folds: Fold of each image, which candidates can be left out with.
+        rows: How many bank rows will be chosen.
+        rng: For what blocks of very many patches keep.
+        advance: Told how many patches were gone through.
     """
     inspected = np.flatnonzero(foreground).astype(np.int32)
-    image = np.repeat(np.arange(len(store.features), dtype=np.int32), len(inspected))
+    entry = np.repeat(np.arange(len(store.features), dtype=np.int32), len(inspected))
     patch = np.tile(inspected, len(store.features))
-    return Evidence(StoredRows(store, image, patch), image, patch)
+    # A copy is held out with its image.
+    image = entry % len(store.images)
+    features = StoredRows(store, entry, patch)
+    kept = candidates(features, folds[image], rows, rng, advance)
+    return Evidence(features, image, patch, kept)
 
 
 def normal_bank(
@@ -96,7 +117,7 @@ def normal_bank(
         advance: Told how many rows were chosen.
     """
     chosen = {
-        name: greedy_k_centre(pool.features, rows_each, rng, advance)
+        name: greedy_k_centre(pool.features, rows_each, rng, advance, pool.candidates)
         for name, pool in evidence.items()
     }
     kept = [pool.features[chosen[name]] for name, pool in evidence.items()]

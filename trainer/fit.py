@@ -54,7 +54,8 @@ TEXTURES = 24
 """Drawn pictures that stand for foreign material."""
 
 FOREIGN = 40_000
-"""Foreign patches of each category, about; some 14,000 are drawn from them."""
+"""Foreign patches of all categories together, about; as many examples are drawn from them as the
+head has and the abnormal banks need."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,12 +149,12 @@ def fit(
     trunk.learn_lengths(torch.from_numpy(_first_look(categories, spec)))
     with ExitStack() as held:
         stores = _extract_all(categories, trunk, spec, progress, held)
-        evidence = {name: gather(store, foregrounds[name]) for name, store in stores.items()}
+        folds = {name: folds_of(len(store.images)) for name, store in stores.items()}
+        evidence = _candidates(stores, foregrounds, folds, settings, progress, rng)
         with progress.task("normal bank", settings.rows_each * len(stores)) as advance:
             sources = {category.name: category.train for category in categories}
             rows_each, grid_width = settings.rows_each, spec.grid[1]
             normal = normal_bank(evidence, sources, rows_each, grid_width, rng, advance)
-        folds = {name: folds_of(len(store.images)) for name, store in stores.items()}
         fold_banks = _fold_banks(evidence, folds, settings, progress)
         foreign = _foreign(evidence, trunk, spec, rng)
         examples = contrast(
@@ -221,6 +222,25 @@ def _extract_all(
         }
 
 
+def _candidates(
+    stores: Mapping[str, FeatureStore],
+    foregrounds: Mapping[str, Foreground],
+    folds: Mapping[str, NDArray[np.int64]],
+    settings: FitSettings,
+    progress: Progress,
+    rng: np.random.Generator,
+) -> dict[str, Evidence]:
+    patches = sum(
+        len(store.features) * int(np.count_nonzero(foregrounds[name]))
+        for name, store in stores.items()
+    )
+    with progress.task("candidates", patches) as advance:
+        return {
+            name: gather(store, foregrounds[name], folds[name], settings.rows_each, rng, advance)
+            for name, store in stores.items()
+        }
+
+
 def _fold_banks(
     evidence: Mapping[str, Evidence],
     folds: Mapping[str, NDArray[np.int64]],
@@ -244,15 +264,16 @@ def _foreign(
     ).reshape(-1, trunk.dimensions)
     return {
         name: _thinned(
-            [drawn, *(pool.features for other, pool in evidence.items() if other != name)]
+            [drawn, *(pool.features for other, pool in evidence.items() if other != name)],
+            FOREIGN // len(evidence),
         )
         for name in evidence
     }
 
 
-def _thinned(pools: Sequence[Rows]) -> NDArray[np.float32]:
-    """Join pools, each to its share of `FOREIGN`: whole, C categories would take C² of memory."""
-    share = min(1.0, FOREIGN / sum(map(len, pools)))
+def _thinned(pools: Sequence[Rows], count: int) -> NDArray[np.float32]:
+    """Join pools, each to its share of `count`: whole, C categories would take C² of memory."""
+    share = min(1.0, count / sum(map(len, pools)))
     return np.concatenate(
         [pool[np.linspace(0, len(pool) - 1, int(share * len(pool))).astype(int)] for pool in pools]
     )

@@ -19,6 +19,7 @@ from trainer.banks import (
     pseudo_abnormal,
     textures,
 )
+from trainer.calibrate import folds_of
 from trainer.features import FeatureStore
 
 GRID_WIDTH = 6
@@ -31,7 +32,7 @@ def tagged(images: int, patches: int, product: int) -> Evidence:
     patch = np.tile(np.arange(patches), images)
     noise = np.random.default_rng(product).random((len(image), D - 3))
     features = np.column_stack([np.full(len(image), product), image, patch, noise])
-    return Evidence(features.astype(np.float32), image, patch)
+    return Evidence(features.astype(np.float32), image, patch, np.arange(len(image)))
 
 
 def tagged_bank(
@@ -172,9 +173,12 @@ def test_every_inspected_patch_is_a_candidate_and_says_truly_where_it_is_from() 
     store = FeatureStore(tuple(Path(f"{i}.png") for i in range(5)), stored)
     foreground = np.array([[1, 0], [1, 1]], np.uint8)
 
-    pool = gather(store, foreground)
+    told: list[int] = []
 
-    assert len(pool.features) == 15
+    pool = gather(store, foreground, folds_of(5), 3, np.random.default_rng(0), told.append)
+
+    assert len(pool.features) == sum(told) == 15
+    assert pool.candidates.tolist() == list(range(15))
     places = set(zip(pool.image.tolist(), pool.patch.tolist(), strict=True))
     assert places == {(image, patch) for image in range(5) for patch in (0, 2, 3)}
     some = np.array([14, 0, 7])

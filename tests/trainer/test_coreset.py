@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from trainer import coreset
-from trainer.coreset import PROJECTED_DIMENSIONS, greedy_k_centre
+from trainer.coreset import PROJECTED_DIMENSIONS, candidates, greedy_k_centre
 
 
 def points(n: int, dimensions: int, seed: int = 0) -> NDArray[np.float32]:
@@ -18,6 +18,14 @@ def points(n: int, dimensions: int, seed: int = 0) -> NDArray[np.float32]:
 
 def choose(features: NDArray[np.float32], rows: int, seed: int = 0) -> NDArray[np.int64]:
     return greedy_k_centre(features, rows, np.random.default_rng(seed))
+
+
+def choose_in_blocks(
+    features: NDArray[np.float32], rows: int, size: int, seed: int = 0
+) -> NDArray[np.int64]:
+    rng, one_group = np.random.default_rng(seed), np.zeros(len(features), np.int64)
+    kept = candidates(features, one_group, rows, rng, exact=size)
+    return greedy_k_centre(features, rows, rng, among=kept)
 
 
 def radius(features: NDArray[np.float32], chosen: NDArray[np.int64]) -> float:
@@ -122,7 +130,7 @@ def test_each_row_is_the_farthest_from_those_before_however_few_gaps_are_kept_up
     assert own == pytest.approx(largest, abs=blur)
 
 
-# --- more candidates than are chosen from at once -------------------------------------------------
+# --- more patches than are candidates together ----------------------------------------------------
 
 
 class OnDisk:
@@ -152,50 +160,52 @@ def test_candidates_are_read_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize(("n", "rows", "dimensions"), [(12, 1, 3), (13, 3, 2), (14, 2, 64)])
 def test_in_blocks_no_gap_is_more_than_four_times_the_best_possible(
-    n: int, rows: int, dimensions: int, seed: int, monkeypatch: pytest.MonkeyPatch
+    n: int, rows: int, dimensions: int, seed: int
 ) -> None:
     features = points(n, dimensions, seed)
-    monkeypatch.setattr(coreset, "EXACT", 6)
 
-    found = radius(features, choose(features, rows, seed))
+    found = radius(features, choose_in_blocks(features, rows, 6, seed))
 
     best = min(radius(features, np.array(each)) for each in itertools.combinations(range(n), rows))
     assert found <= 4 * best + 1e-5
 
 
-@pytest.mark.parametrize("rows", [40, 90, 399])
-def test_in_blocks_rows_are_as_many_all_different_and_told_of(
-    rows: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(coreset, "EXACT", 100)
-    told: list[int] = []
+@pytest.mark.parametrize("exact", [1, 10, 25, 99])
+def test_every_block_keeps_its_rows_or_all_and_no_block_has_two_groups(exact: int) -> None:
+    features, groups, told = points(100, 4), np.arange(100) % 3, list[int]()
 
-    chosen = greedy_k_centre(points(1000, 8), rows, np.random.default_rng(0), told.append)
+    kept = candidates(features, groups, 5, np.random.default_rng(0), told.append, exact)
 
-    assert len(set(chosen.tolist())) == sum(told) == rows
+    for group in range(3):
+        members = int((groups == group).sum())
+        blocks = np.array_split(np.arange(members), -(-members // exact))
+        assert (groups[kept] == group).sum() == sum(min(5, len(block)) for block in blocks)
+    assert (np.diff(kept) > 0).all()
+    assert sum(told) == 100
 
 
-def test_blocks_cover_nearly_as_well_as_choosing_from_all_at_once_and_better_than_a_sample(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_up_to_the_size_of_a_block_everything_is_a_candidate() -> None:
+    kept = candidates(points(99, 4), np.zeros(99, int), 5, np.random.default_rng(0), exact=99)
+
+    assert kept.tolist() == list(range(99))
+
+
+def test_blocks_cover_nearly_as_well_as_choosing_from_all_and_better_than_a_sample() -> None:
     features = np.random.default_rng(0).standard_t(3, (4000, 6)).astype(np.float32)
     at_once = radius(features, choose(features, 60))
     sample = np.random.default_rng(1).choice(4000, 500, replace=False)
-    monkeypatch.setattr(coreset, "EXACT", 500)
 
-    in_blocks = radius(features, choose(features, 60))
+    in_blocks = radius(features, choose_in_blocks(features, 60, 500))
 
     assert in_blocks < 1.15 * at_once
     assert in_blocks < radius(features, sample[choose(features[sample], 60)])
 
 
-@pytest.mark.parametrize("exact", [50, 5000], ids=["in blocks", "at once"])
-def test_only_what_may_be_chosen_is_chosen(exact: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    features, among = points(300, 4), np.arange(1, 300, 2)
-    monkeypatch.setattr(coreset, "EXACT", exact)
+def test_only_candidates_are_chosen() -> None:
+    features, among, rng = points(300, 4), np.arange(1, 300, 2), np.random.default_rng(0)
 
-    chosen = greedy_k_centre(features, 20, np.random.default_rng(0), among=among)
-    everything = greedy_k_centre(features, 200, np.random.default_rng(0), among=among)
+    chosen = greedy_k_centre(features, 20, rng, among=among)
+    everything = greedy_k_centre(features, 200, rng, among=among)
 
     assert len(set(chosen.tolist())) == 20
     assert set(chosen.tolist()) < set(among.tolist()) == set(everything.tolist())
