@@ -17,6 +17,7 @@ from inspection.errors import DualbankError, ParityError
 from inspection.lineage import lineage_from_bytes
 from inspection.preprocessing import Preprocessing
 from trainer import weights
+from trainer.augment import KINDS, Augmentation
 from trainer.backbones.catalogue import NAMES
 from trainer.backbones.published import PUBLISHED
 from trainer.bundle_folder import check_target, open_bundle, write_bundle
@@ -130,6 +131,13 @@ def _parser() -> argparse.ArgumentParser:
         help="the backbone's checkpoint, .safetensors or .pth "
         "(default: that of the installed package)",
     )
+    verb.add_argument(
+        "--augment",
+        default="",
+        metavar="KIND,…",
+        help=f"learn from copies of good images too that differ in {', '.join(KINDS)} "
+        "(default: none)",
+    )
     _common(verb)
     verb.set_defaults(run=_fit)
 
@@ -210,6 +218,7 @@ def _fit(args: argparse.Namespace) -> int:
         seed=args.seed,
         backbone=args.backbone,
         weights=args.weights,
+        augmentation=Augmentation(tuple(filter(None, args.augment.split(",")))),
     )
     check_target(args.out)
     categories = find_categories(args.data)

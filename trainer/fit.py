@@ -27,6 +27,7 @@ from inspection.preprocessing import Preprocessing
 from inspection.routing import Router
 from inspection.scoring import Head, Scoring
 from inspection.thresholds import Calibration
+from trainer.augment import AS_THEY_ARE, Augmentation
 from trainer.backbones.catalogue import DEFAULT, load_backbone
 from trainer.banks import Evidence, gather, normal_bank, textures
 from trainer.calibrate import (
@@ -73,6 +74,7 @@ class FitSettings:
         seed: Of every random draw.
         backbone: As `trainer.backbones.catalogue.load_backbone` takes it.
         weights: Checkpoint of the backbone; None for that of the installed package.
+        augmentation: In what copies of good pictures differ, that the normal bank learns from too.
     """
 
     size_px: int = 256
@@ -84,6 +86,7 @@ class FitSettings:
     seed: int = 0
     backbone: str = DEFAULT
     weights: Path | None = None
+    augmentation: Augmentation = AS_THEY_ARE
 
     def __post_init__(self) -> None:
         if self.rows_each < 16 or self.abnormal_rows_each < 16 or not 1 <= self.k <= 16:
@@ -137,18 +140,24 @@ def fit(
 
     Raises:
         DatasetError: An image cannot be used; it is named.
-        InputError: The backbone or its weights cannot be used.
+        InputError: The backbone or its weights cannot be used, or copies would be turned away from
+            under their foreground.
         NotEnoughSamplesError: A category is too small.
     """
     for category in categories:
         check_enough(category.name, len(category.train))
+    if masked and settings.augmentation.turns:
+        raise InputError(
+            "copies that are turned do not lie under the masks of the foreground; leave out one of "
+            "them"
+        )
     spec = Preprocessing(settings.size_px)
     foregrounds = {each.name: everywhere(spec.grid) for each in categories} | dict(masked or {})
     rng = np.random.default_rng(settings.seed)
     trunk = Trunk(load_backbone(settings.backbone, settings.weights, settings.size_px)).eval()
     trunk.learn_lengths(torch.from_numpy(_first_look(categories, spec)))
     with ExitStack() as held:
-        stores = _extract_all(categories, trunk, spec, progress, held)
+        stores = _extract_all(categories, trunk, spec, settings, progress, held)
         folds = {name: folds_of(len(store.images)) for name, store in stores.items()}
         evidence = _candidates(stores, foregrounds, folds, settings, progress, rng)
         with progress.task("normal bank", settings.rows_each * len(stores)) as advance:
@@ -212,12 +221,18 @@ def _extract_all(
     categories: Sequence[Category],
     trunk: Trunk,
     spec: Preprocessing,
+    settings: FitSettings,
     progress: Progress,
     held: ExitStack,
 ) -> dict[str, FeatureStore]:
-    with progress.task("patch features", _images(categories)) as advance:
+    entries = _images(categories) * (1 + settings.augmentation.copies)
+    with progress.task("patch features", entries) as advance:
         return {
-            category.name: held.enter_context(feature_store(trunk, category.train, spec, advance))
+            category.name: held.enter_context(
+                feature_store(
+                    trunk, category.train, spec, advance, settings.augmentation, settings.seed
+                )
+            )
             for category in categories
         }
 

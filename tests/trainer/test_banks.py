@@ -19,7 +19,7 @@ from trainer.banks import (
     pseudo_abnormal,
     textures,
 )
-from trainer.calibrate import folds_of
+from trainer.calibrate import fold_rows, folds_of
 from trainer.features import FeatureStore
 
 GRID_WIDTH = 6
@@ -184,3 +184,25 @@ def test_every_inspected_patch_is_a_candidate_and_says_truly_where_it_is_from() 
     some = np.array([14, 0, 7])
     assert (pool.features[some] == stored[pool.image[some], pool.patch[some]]).all()
     assert pool.features[some].dtype == np.float32
+
+
+def test_a_copy_of_an_image_is_evidence_of_it_and_held_out_with_it() -> None:
+    images = tuple(Path(f"{i}.png") for i in range(8))
+    stored = np.random.default_rng(0).random((3 * 8, 4, D)).astype(np.float16)
+    stored[:, :, 0] = np.tile(np.arange(8), 3)[:, None]
+    folds = folds_of(8)
+
+    pool = gather(
+        FeatureStore(images, stored),
+        np.ones((2, 2), np.uint8),
+        folds,
+        9,
+        np.random.default_rng(0),
+        lambda done: None,
+    )
+
+    features = pool.features[np.arange(len(pool.features))]
+    assert len(features) == 3 * 8 * 4
+    assert (features[:, 0] == pool.image).all()
+    for fold, bank in enumerate(fold_rows(pool, folds, 9, 0, lambda done: None)):
+        assert fold not in folds[bank[:, 0].numpy().astype(int)]
