@@ -6,6 +6,7 @@ D dimensions, K neighbours, Z length of the enhanced representation, U hidden un
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,11 +25,13 @@ class Scoring:
         k: Neighbours asked of each bank, K >= 1.
         temperature: τ of the attention, in squared units of feature distance, > 0.
         top_fraction: Share of the patches whose mean is the image score, 0 < share <= 1.
+        position_weight: λ of `locate`, feature distance that being one patch away costs, >= 0.
     """
 
     k: int
     temperature: float
     top_fraction: float = 0.01
+    position_weight: float = 0.0
 
     def __post_init__(self) -> None:
         if self.k < 1 or not self.temperature > 0 or not 0 < self.top_fraction <= 1:
@@ -36,10 +39,19 @@ class Scoring:
                 "scoring needs k >= 1, temperature > 0 and 0 < top_fraction <= 1, got "
                 f"{self.k}, {self.temperature}, {self.top_fraction}"
             )
+        if not 0 <= self.position_weight < math.inf:
+            raise InputError(
+                f"scoring needs a finite position_weight >= 0, got {self.position_weight}"
+            )
 
     def top_patches(self, patches: int) -> int:
         """How many of a frame's patches the image score averages; at least one."""
         return max(1, round(self.top_fraction * patches))
+
+
+def enhanced_length(dimensions: int, k: int) -> int:
+    """Z = 3·D + 2·K + 1, the length of the enhanced representation."""
+    return 3 * dimensions + 2 * k + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +82,25 @@ class Head:
             raise InputError("head weights must be finite; one is NaN or infinite")
 
 
+def locate(
+    features: NDArray[np.floating], position: NDArray[np.integer], weight: float
+) -> NDArray[np.float64]:
+    """Put beside what patches show where they lie: [q ; λ·row ; λ·column].
+
+    What belongs to one place of a part is then no evidence for another, as far as λ says: a lead
+    that is missing looks like the background that it leaves bare.
+
+    Args:
+        features: (n, D).
+        position: (n, 2), row and column in the map of their frame.
+        weight: λ; with 0 all patches lie in one place.
+
+    Returns:
+        (n, D + 2) float64.
+    """
+    return np.concatenate([features, weight * np.asarray(position, np.float64)], axis=1)
+
+
 def enhance(
     patches: NDArray[np.floating],
     normal: Neighbours,
@@ -85,7 +116,7 @@ def enhance(
     Args:
         patches: (P, D).
         normal: (P, K) neighbours in the normal bank.
-        normal_memory: (P, D), r_n of `attend` over them.
+        normal_memory: (P, D), r_n of `attend` over them, without its position.
         abnormal: (P, K) neighbours in the abnormal bank.
         abnormal_memory: (P, D), r_a.
 
@@ -137,6 +168,7 @@ def fuse(
 
 def patch_scores(
     patches: NDArray[np.floating],
+    position: NDArray[np.integer],
     normal: MemoryBank,
     abnormal: MemoryBank,
     head: Head,
@@ -155,7 +187,8 @@ def patch_scores(
 
     Args:
         patches: (P, D).
-        normal: Patches of good parts.
+        position: (P, 2), row and column of each in the map of its frame.
+        normal: Patches of good parts, located as `locate` says.
         abnormal: Patches of defects, real or pseudo; not searched when `weight` is 0.
         head: Judges the enhanced representation.
         scoring: The constants.
@@ -166,20 +199,20 @@ def patch_scores(
     """
     seen = np.ones(len(patches)) if foreground is None else foreground.ravel()
     rows = normal.rows_of(category)
-    features = normal.features[rows]
-    near = nearest(patches, features, normal.valid[rows], scoring.k)
-    queries = np.asarray(patches, np.float64)
+    features = locate(normal.features[rows], normal.position[rows], scoring.position_weight)
+    located = locate(patches, position, scoring.position_weight)
+    near = nearest(located, features, normal.valid[rows], scoring.k)
     memory = attend(near, features, scoring.temperature)
-    evidence = np.linalg.norm(queries - memory, axis=1)
+    evidence = np.linalg.norm(located - memory, axis=1)
     if weight == 0:
         return np.asarray(evidence * seen)
     rows = abnormal.rows_of(category)
     defects = abnormal.features[rows]
     near_defects = nearest(patches, defects, abnormal.valid[rows], scoring.k)
     enhanced = enhance(
-        queries,
+        np.asarray(patches, np.float64),
         near,
-        memory,
+        memory[:, :-2],
         near_defects,
         attend(near_defects, defects, scoring.temperature),
     )

@@ -9,15 +9,14 @@ from __future__ import annotations
 import logging
 import warnings
 
-import numpy as np
 import onnx
 import torch
-from onnx import ModelProto, TensorProto, compose, helper, numpy_helper, parser
+from onnx import ModelProto, TensorProto, compose, helper, parser
 from torch import Tensor, nn
 
 from inspection.preprocessing import Preprocessing
 from inspection.retrieval import EVEN_SHARE
-from inspection.scoring import Head
+from inspection.scoring import enhanced_length
 from trainer.assembly import assemble
 from trainer.backbones.onnx_file import IR_VERSION, OPSET, OnnxBackbone
 from trainer.trunk import Trunk, join
@@ -25,7 +24,8 @@ from trainer.trunk import Trunk, join
 _HEAD = """
     hidden = Gemm(enhanced, hidden_weight, hidden_bias)
     active = Relu(hidden)
-    logit_column = Gemm(active, output_weight, output_bias)
+    output_column = Unsqueeze(output_weight, axis_one)
+    logit_column = Gemm(active, output_column, output_bias)
     logits = Squeeze(logit_column, axis_one)
 """
 
@@ -86,23 +86,23 @@ def _exported(module: nn.Module, shown: Tensor | list[Tensor], inputs: list[str]
     return model
 
 
-def export_head(head: Head) -> bytes:
-    """Write `enhanced` (P, Z) float32 → `logits` (P,) float32."""
-    inputs = head.hidden_weight.shape[0]
-    model = parser.parse_model(
-        f'<ir_version: {IR_VERSION}, opset_import: ["" : {OPSET}]>\n'
-        f"head (float[P, {inputs}] enhanced) => (float[P] logits)\n"
-        f"<int64[1] axis_one = {{1}}> {{ {_HEAD} }}"
+def export_head(dimensions: int, k: int) -> bytes:
+    """Write `enhanced` (P, Z) float32 and the head's weights → `logits` (P,) float32."""
+    return _checked(
+        parser.parse_model(
+            f'<ir_version: {IR_VERSION}, opset_import: ["" : {OPSET}]>\n'
+            f"head (float[P, {enhanced_length(dimensions, k)}] enhanced, {_weights(dimensions, k)}) "
+            "=> (float[P] logits)\n"
+            f"<int64[1] axis_one = {{1}}> {{ {_HEAD} }}"
+        )
     )
-    return _checked(_with_weights(model, head))
 
 
-def export_full(trunk: bytes, head: Head, k: int, top_patches: int, spec: Preprocessing) -> bytes:
+def export_full(trunk: bytes, k: int, top_patches: int, spec: Preprocessing) -> bytes:
     """Join trunk, bank scan and head; `inspection.bundle.Bundle.bank_feeds` states the contract."""
     first = onnx.load_from_string(trunk)
     dimensions = first.graph.output[0].type.tensor_type.shape.dim[2].dim_value
     scan = parser.parse_model(_scan_text(dimensions, k, top_patches, spec))
-    scan = _with_weights(scan, head)
     joined = compose.merge_models(
         compose.add_prefix(first, "trunk/", rename_inputs=False, rename_outputs=False),
         scan,
@@ -118,15 +118,12 @@ def export_full(trunk: bytes, head: Head, k: int, top_patches: int, spec: Prepro
     return _checked(joined)
 
 
-def _with_weights(model: ModelProto, head: Head) -> ModelProto:
-    for name, values in (
-        ("hidden_weight", head.hidden_weight),
-        ("hidden_bias", head.hidden_bias),
-        ("output_weight", head.output_weight[:, None]),
-        ("output_bias", np.array([head.output_bias], np.float32)),
-    ):
-        model.graph.initializer.append(numpy_helper.from_array(values, name))
-    return model
+def _weights(dimensions: int, k: int) -> str:
+    """The head's weights as inputs: a head is taught anew without a new graph."""
+    return (
+        f"float[{enhanced_length(dimensions, k)}, U] hidden_weight, float[U] hidden_bias, "
+        "float[U] output_weight, float[1] output_bias"
+    )
 
 
 def _checked(model: ModelProto) -> bytes:
@@ -137,39 +134,44 @@ def _checked(model: ModelProto) -> bytes:
 def _scan_text(dimensions: int, k: int, top_patches: int, spec: Preprocessing) -> str:
     """Bank scan and fusion as ONNX text; M = B · P patches of all frames together."""
     height, width = spec.grid
+    patches = height * width
     return f"""
 <ir_version: {IR_VERSION}, opset_import: ["" : {OPSET}]>
 bank_scan (
-    float[B, {height * width}, {dimensions}] patches,
-    float[N, {dimensions}] normal_rows, bool[N] normal_valid,
+    float[B, {patches}, {dimensions}] patches, float[B, {patches}, 2] places,
+    float[N, {dimensions}] normal_rows, bool[N] normal_valid, float[N, 2] normal_places,
     float[A, {dimensions}] abnormal_rows, bool[A] abnormal_valid,
-    float temperature, float abnormal_weight, float[{height}, {width}] foreground
+    float temperature, float abnormal_weight, {_weights(dimensions, k)},
+    float[{height}, {width}] foreground
 ) => (float[B, {height}, {width}] anomaly_map, float[B] image_score)
 <
-    int64[2] flat_shape = {{-1, {dimensions}}},
+    int64[2] flat_shape = {{-1, {dimensions}}}, int64[2] located_shape = {{-1, {dimensions + 2}}},
     int64[3] map_shape = {{-1, {height}, {width}}},
-    int64[2] frame_shape = {{-1, {height * width}}},
+    int64[2] frame_shape = {{-1, {patches}}},
     int64[1] axis_one = {{1}}, int64[1] axis_two = {{2}}, int64[1] zero_index = {{0}},
-    int64[1] k = {{{k}}}, int64[1] top = {{{top_patches}}},
+    int64[1] k = {{{k}}}, int64[1] top = {{{top_patches}}}, int64[1] shown = {{{dimensions}}},
     float never = {{3.0e38}}, float zero = {{0.0}}, float unity = {{1.0}},
     float tiny = {{1.0e-6}}, float even_share = {{{EVEN_SHARE!r}}}
 >
 {{
-    flat = Reshape(patches, flat_shape)
-    flat_3d = Unsqueeze(flat, axis_one)
-    {_knowledge("normal")}
+    located = Concat <axis = 2> (patches, places)
+    located_flat = Reshape(located, located_shape)
+    located_rows = Concat <axis = 1> (normal_rows, normal_places)
+    {_knowledge("normal", "located_flat", "located_rows")}
     evidence = ReduceL2 <keepdims = 0> (normal_residual, axis_one)
     uses_abnormal = Greater(abnormal_weight, zero)
     scores = If (uses_abnormal) <
         then_branch = both_banks () => (float[M] fused) {{
-            {_knowledge("abnormal")}
+            flat = Reshape(patches, flat_shape)
+            {_knowledge("abnormal", "flat", "abnormal_rows")}
             {_distances("normal")}
             {_distances("abnormal")}
             mean_distance = ReduceMean <keepdims = 1> (normal_distances, axis_one)
             nearest_distance = Gather <axis = 1> (normal_distances, zero_index)
             mean_above_zero = Add(mean_distance, tiny)
             density = Div(nearest_distance, mean_above_zero)
-            enhanced = Concat <axis = 1> (flat, normal_residual, abnormal_residual,
+            shown_residual = Slice(normal_residual, zero_index, shown, axis_one)
+            enhanced = Concat <axis = 1> (flat, shown_residual, abnormal_residual,
                                           normal_distances, abnormal_distances, density)
             {_HEAD}
             suspicion = Relu(logits)
@@ -190,19 +192,20 @@ bank_scan (
 """
 
 
-def _knowledge(bank: str) -> str:
+def _knowledge(bank: str, queries: str, rows: str) -> str:
     """Squared distances to the K nearest rows, and the residual q − r of the attention over them.
 
     |b|² − 2qb in one product only chooses the candidates. In float32 it puts identical unit vectors
     up to 1.1e-3 apart, so the distances that count are taken from the differences.
     """
     return f"""
-    {bank}_norms = ReduceSumSquare <keepdims = 0> ({bank}_rows, axis_one)
+    {bank}_norms = ReduceSumSquare <keepdims = 0> ({rows}, axis_one)
     {bank}_reach = Where({bank}_valid, {bank}_norms, never)
-    {bank}_partial = Gemm <alpha = -2.0, transB = 1> (flat, {bank}_rows, {bank}_reach)
+    {bank}_partial = Gemm <alpha = -2.0, transB = 1> ({queries}, {rows}, {bank}_reach)
     {bank}_unused, {bank}_index = TopK <axis = 1, largest = 0> ({bank}_partial, k)
-    {bank}_near = Gather({bank}_rows, {bank}_index)
-    {bank}_gap = Sub(flat_3d, {bank}_near)
+    {bank}_near = Gather({rows}, {bank}_index)
+    {bank}_queries_3d = Unsqueeze({queries}, axis_one)
+    {bank}_gap = Sub({bank}_queries_3d, {bank}_near)
     {bank}_squared = ReduceSumSquare <keepdims = 0> ({bank}_gap, axis_two)
     {bank}_lowest = ReduceMin <keepdims = 1> ({bank}_squared, axis_one)
     {bank}_behind = Sub({bank}_lowest, {bank}_squared)

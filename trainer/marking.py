@@ -1,0 +1,68 @@
+"""Which patches of a labelled image show its defect: by its outline, and by what is not usual."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from inspection.errors import DatasetError
+from trainer.labelled import LabelledDefect
+from trainer.lessons import Lesson, Seen
+from trainer.outlines import marked_patches
+
+COVERED = 0.5
+"""Share of a patch that an outline covers if it shows the defect."""
+
+BOX_QUANTILE = 0.5
+"""In a box, what is as near to the bank as half of all good patches is taken for its background."""
+
+IMAGE_QUANTILE = 0.999
+"""Without an outline, what is as far from the bank as hardly any good patch is taken for it."""
+
+LEAST_MARKED = 3
+"""Patches that show the defect at least, the farthest, where no outline says so."""
+
+
+def lesson_of(
+    defect: LabelledDefect,
+    seen: Seen,
+    share: NDArray[np.float32] | None,
+    inspected: NDArray[np.uint8],
+    good: Sequence[Seen],
+) -> Lesson:
+    """Say what a labelled image teaches.
+
+    Args:
+        defect: The label.
+        seen: All patches of the image, (n, …).
+        share: (Mh, Mw), n of them, of `trainer.labelled.patch_share`; None without an outline.
+        inspected: (Mh, Mw), 1 where the product is inspected: the others are neither defect nor
+            clean.
+        good: Images of good parts, to tell what is usual.
+
+    Raises:
+        DatasetError: The defect lies where nothing is inspected.
+    """
+    usual = torch.cat([each.evidence for each in good]).numpy()
+    evidence, where = seen.evidence.numpy(), inspected.ravel().astype(bool)
+    if share is None:
+        marked = evidence > np.quantile(usual, IMAGE_QUANTILE)
+        farthest = np.argsort(np.where(where, -evidence, np.inf))[:LEAST_MARKED]
+        marked[farthest] = True
+        clean = np.zeros(len(marked), bool)
+    else:
+        marked, clean = marked_patches(share, COVERED).ravel(), share.ravel() == 0
+        if defect.regions == "boxes":
+            unusual = marked & (evidence > np.quantile(usual, BOX_QUANTILE))
+            marked = unusual if unusual.any() else marked
+    if not (marked & where).any():
+        raise DatasetError(
+            f"the defect in {defect.image} lies where the product is not inspected; correct its "
+            "outline or the foreground mask, or remove the label"
+        )
+    return Lesson(
+        seen, torch.from_numpy(marked & where), torch.from_numpy(clean & where), defect.defect
+    )

@@ -1,0 +1,154 @@
+"""What labelled defects teach one product: abnormal rows, a head, and how far both may be trusted.
+
+The weight is found by cross-validation on the labelled defects and on good parts, never on a test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from inspection.metrics import auroc, average_precision
+from inspection.scoring import Scoring, image_score
+from trainer.head import HeadNet, train_head
+from trainer.lessons import Lesson, Seen, abnormal_rows, defects_of, examples_of
+
+WEIGHTS = (0.0, 0.1, 0.3, 1.0)
+"""How much the abnormal side may raise: what cross-validation chooses from."""
+
+ROUNDS = 5
+"""Parts into which labelled images are divided for cross-validation, at most."""
+
+LEAST_GAIN = 0.005
+"""What a weight must gain in cross-validation before anything is raised."""
+
+
+@dataclass(frozen=True, slots=True)
+class AbnormalSide:
+    """What raises suspicion beside the normal bank.
+
+    Attributes:
+        rows: (A, D) float32.
+        head: Judges the enhanced representation.
+        weight: How much it may raise a patch; 0 leaves it out.
+    """
+
+    rows: Tensor
+    head: HeadNet
+    weight: float
+
+
+def teach(
+    lessons: Sequence[Lesson],
+    good: Sequence[Seen],
+    scoring: Scoring,
+    *,
+    rows: int,
+    view_patches: int,
+    weight: float | None,
+    seed: int,
+    advance: Callable[[int], None],
+) -> AbnormalSide:
+    """Learn from labelled defects of one product.
+
+    Args:
+        lessons: Labelled images, at least one.
+        good: Images of good parts, each seen by a bank without it.
+        scoring: The constants.
+        rows: Abnormal rows to make.
+        view_patches: P, see `inspection.scoring.image_score`.
+        weight: To be taken as it is; None to find it.
+        seed: Of every random draw.
+        advance: Told after each head.
+    """
+    if weight is None:
+        weight = _found_weight(lessons, good, scoring, rows, view_patches, seed, advance)
+    rng = np.random.default_rng(seed)
+    made = torch.from_numpy(abnormal_rows(defects_of(lessons), rows, rng))
+    return AbnormalSide(made, _head(lessons, good, scoring, rows, seed, advance), weight)
+
+
+def _head(
+    lessons: Sequence[Lesson],
+    good: Sequence[Seen],
+    scoring: Scoring,
+    rows: int,
+    seed: int,
+    advance: Callable[[int], None],
+) -> HeadNet:
+    given = examples_of(lessons, good, scoring, rows, np.random.default_rng(seed))
+    head = train_head(given.normal, given.abnormal, seed, weight=given.weight)
+    advance(1)
+    return head
+
+
+@dataclass(frozen=True, slots=True)
+class _HeldOut:
+    """An image that a head has not seen: (n,) each."""
+
+    evidence: Tensor
+    suspicion: Tensor
+    defect: NDArray[np.bool_]
+    clean: NDArray[np.bool_]
+
+    def scores(self, weight: float) -> NDArray[np.float64]:
+        fused = self.evidence * (1.0 + weight * torch.relu(self.suspicion))
+        return np.asarray(fused.numpy(), np.float64)
+
+
+def _found_weight(
+    lessons: Sequence[Lesson],
+    good: Sequence[Seen],
+    scoring: Scoring,
+    rows: int,
+    view_patches: int,
+    seed: int,
+    advance: Callable[[int], None],
+) -> float:
+    """Choose the weight that tells held out defects from held out good parts best."""
+    parts = min(ROUNDS, len(lessons))
+    if parts < 2:
+        return 0.0
+    held: list[_HeldOut] = []
+    for part in range(parts):
+        kept = [each for i, each in enumerate(lessons) if i % parts != part]
+        shown = [each for i, each in enumerate(good) if i % parts != part]
+        side = teach(
+            *(kept, shown, scoring),
+            rows=rows,
+            view_patches=view_patches,
+            weight=0.0,
+            seed=seed,
+            advance=advance,
+        )
+        for lesson in lessons[part::parts]:
+            held.append(_held_out(lesson.seen, lesson.defect, lesson.clean, side, scoring))
+        for seen in good[part::parts]:
+            every = torch.ones(len(seen.evidence), dtype=torch.bool)
+            held.append(_held_out(seen, ~every, every, side, scoring))
+    worth = [_worth(held, each, scoring, view_patches) for each in WEIGHTS]
+    best = int(np.argmax(worth))
+    return WEIGHTS[best] if worth[best] >= worth[0] + LEAST_GAIN else 0.0
+
+
+def _held_out(
+    seen: Seen, defect: Tensor, clean: Tensor, side: AbnormalSide, scoring: Scoring
+) -> _HeldOut:
+    suspicion = side.head(seen.enhanced(side.rows, scoring))
+    return _HeldOut(seen.evidence, suspicion, defect.numpy(), clean.numpy())
+
+
+def _worth(held: Sequence[_HeldOut], weight: float, scoring: Scoring, view_patches: int) -> float:
+    """Mean of image AUROC and of the average precision of patches, 0 to 1."""
+    scores = [each.scores(weight) for each in held]
+    images = np.array([image_score(some, scoring, view_patches) for some in scores])
+    defective = np.array([bool(each.defect.any()) for each in held])
+    known = [each.defect | each.clean for each in held]
+    patches = np.concatenate([some[which] for some, which in zip(scores, known, strict=True)])
+    defects = np.concatenate([each.defect[which] for each, which in zip(held, known, strict=True)])
+    return (auroc(images, defective) + average_precision(patches, defects)) / 2
