@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from inspection.bank import MemoryBank, empty_bank
-from inspection.foreground import Foreground
+from inspection.foreground import Foreground, laid_over
 from trainer.coreset import candidates, greedy_k_centre
 from trainer.features import FeatureStore
 from trainer.search import nearest
@@ -38,27 +38,30 @@ class Evidence:
     Attributes:
         features: (n, D) float32.
         image: (n,) int64, number of the training image.
-        patch: (n,) int64, number of the patch in it.
+        position: (n, 2) int64, row and column of the patch in its map.
     """
 
     features: NDArray[np.float32]
     image: NDArray[np.int64]
-    patch: NDArray[np.int64]
+    position: NDArray[np.int64]
 
 
 def gather(store: FeatureStore, rng: np.random.Generator, foreground: Foreground) -> Evidence:
     """Draw the candidates of a category, evenly over its images, where it is inspected."""
-    inspected = np.flatnonzero(foreground)
-    image, place = candidates(len(store.features), len(inspected), CANDIDATES, rng)
-    patch = inspected[place]
-    return Evidence(store.rows(image, patch), image, patch)
+    # Most images share one shape, and so one list.
+    places = {shape: np.argwhere(laid_over(foreground, shape)) for shape in set(store.shapes)}
+    image, number = candidates([len(places[shape]) for shape in store.shapes], CANDIDATES, rng)
+    position = np.concatenate(
+        [places[shape][number[image == i]] for i, shape in enumerate(store.shapes)]
+    )
+    width = np.array(store.shapes)[image, 1]
+    return Evidence(store.rows(image, position[:, 0] * width + position[:, 1]), image, position)
 
 
 def normal_bank(
     evidence: Mapping[str, Evidence],
     images: Mapping[str, Sequence[Path]],
     rows_each: int,
-    grid_width: int,
     rng: np.random.Generator,
     advance: Callable[[int], None],
 ) -> MemoryBank:
@@ -68,7 +71,6 @@ def normal_bank(
         evidence: By category, in the order of the bank.
         images: The training images that `Evidence.image` counts into.
         rows_each: Capacity of each category; rows without evidence stay invalid.
-        grid_width: Gw, to turn patch numbers into positions.
         rng: For the selection.
         advance: Told how many rows were chosen.
     """
@@ -84,7 +86,7 @@ def normal_bank(
         features[rows] = pool.features[chosen]
         valid[rows] = True
         source[rows] = len(sources) + pool.image[chosen]
-        position[rows] = np.stack(np.divmod(pool.patch[chosen], grid_width), axis=1)
+        position[rows] = pool.position[chosen]
         sources.extend(f"{name}/{path.name}" for path in images[name])
     return replace(
         bank,

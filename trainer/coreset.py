@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -13,16 +13,21 @@ PROJECTED_DIMENSIONS = 64
 
 
 def candidates(
-    images: int, patches: int, most: int, rng: np.random.Generator
+    patches: Sequence[int], most: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Draw the patches among which a coreset is chosen, the same number from every image.
+
+    Args:
+        patches: How many each image has.
+        most: How many are drawn at the most.
+        rng: Draws them.
 
     Returns:
         Image numbers (n,) and patch numbers (n,), n <= most.
     """
-    each = min(patches, max(1, most // images))
-    chosen = [np.sort(rng.choice(patches, each, replace=False)) for _ in range(images)]
-    image = np.repeat(np.arange(images), each)
+    each = max(1, most // len(patches))
+    chosen = [np.sort(rng.choice(count, min(count, each), replace=False)) for count in patches]
+    image = np.repeat(np.arange(len(patches)), [len(some) for some in chosen])
     patch = np.concatenate(chosen)
     if len(image) > most:
         kept = np.sort(rng.choice(len(image), most, replace=False))

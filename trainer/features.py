@@ -14,11 +14,10 @@ import torch
 from numpy.typing import NDArray
 
 from inspection.errors import InputError
-from inspection.preprocessing import Preprocessing
-from trainer.dataset import read_prepared
+from inspection.preprocessing import Preprocessing, map_shape
+from inspection.views import over_views
+from trainer.dataset import read_image, read_prepared
 from trainer.trunk import Trunk
-
-BATCH = 8
 
 Advance = Callable[[int], None]
 """Told how much of a long piece of work is done since it was last told."""
@@ -30,16 +29,33 @@ class FeatureStore:
 
     Attributes:
         images: Their files.
-        features: (images, P, D) float16, a memory map: gone when the store is closed. Half
-            precision moves a patch by 2e-4 of its length, far below the distance between parts.
+        spec: How they were prepared.
+        shapes: (Mh, Mw) of each image's map.
+        features: (patches, D) float16, those of an image together and row by row; a memory map:
+            gone when the store is closed. Half precision moves a patch by 2e-4 of its length, far
+            below the distance between parts.
     """
 
     images: tuple[Path, ...]
+    spec: Preprocessing
+    shapes: tuple[tuple[int, int], ...]
     features: NDArray[np.float16]
+
+    def patches_of(self, image: int) -> NDArray[np.float16]:
+        """Give the patches of one image, (Mh · Mw, D) float16; valid as long as the store is."""
+        start = self._starts[image]
+        height, width = self.shapes[image]
+        return self.features[start : start + height * width]
 
     def rows(self, image: NDArray[np.integer], patch: NDArray[np.integer]) -> NDArray[np.float32]:
         """Gather single patches, (n,) and (n,) → (n, D) float32."""
-        return np.asarray(self.features[image, patch], np.float32)
+        return np.asarray(self.features[self._starts[image] + patch], np.float32)
+
+    @property
+    def _starts(self) -> NDArray[np.int64]:
+        """(images,): where the patches of each begin."""
+        sizes = np.array([height * width for height, width in self.shapes])
+        return np.asarray(np.cumsum(sizes) - sizes, np.int64)
 
 
 @contextmanager
@@ -52,35 +68,45 @@ def feature_store(
         DatasetError: An image cannot be used; it is named.
         InputError: The disk has no room for the features.
     """
-    patches = spec.grid[0] * spec.grid[1]
     with TemporaryDirectory(prefix="dualbank-features-") as folder:
-        _check_room(Path(folder), len(images) * patches * trunk.dimensions * 2)
-        features = np.lib.format.open_memmap(
-            Path(folder) / "features.npy",
-            mode="w+",
-            dtype=np.float16,
-            shape=(len(images), patches, trunk.dimensions),
-        )
-        for start in range(0, len(images), BATCH):
-            batch = images[start : start + BATCH]
-            features[start : start + len(batch)] = extract(
-                trunk, np.stack([read_prepared(path, spec) for path in batch])
-            )
-            advance(len(batch))
-        yield FeatureStore(tuple(images), features)
+        file = Path(folder) / "features.f16"
+        height, width = map_shape(read_image(images[0]).shape, spec)
+        _check_room(Path(folder), len(images) * height * width * trunk.dimensions * 2)
+        shapes = []
+        with file.open("wb") as out:
+            for path in images:
+                features = frame_features(trunk, read_prepared(path, spec), spec)
+                shapes.append((features.shape[0], features.shape[1]))
+                features.astype(np.float16).tofile(out)
+                advance(1)
+        found = np.memmap(file, np.float16, "r").reshape(-1, trunk.dimensions)
+        yield FeatureStore(tuple(images), spec, tuple(shapes), found)
+
+
+def frame_features(
+    trunk: Trunk, canvas: NDArray[np.uint8], spec: Preprocessing
+) -> NDArray[np.float32]:
+    """Compute the patch features of a prepared frame, (8 · Mh, 8 · Mw, 3) uint8 → (Mh, Mw, D).
+
+    Views go through the trunk one by one. Eight at once are no faster on a CPU: 53 ms of its time a
+    frame of 256 px, against 32 ms.
+    """
+    return over_views(
+        canvas, spec, lambda pixels, _: extract(trunk, pixels[None])[0].reshape(*spec.grid, -1)
+    )
+
+
+def extract(trunk: Trunk, views: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Run the trunk on what it sees, (B, S, S, 3) uint8 → (B, P, D) float32."""
+    with torch.inference_mode():
+        return np.asarray(trunk(torch.from_numpy(views)).numpy())
 
 
 def _check_room(folder: Path, needed_bytes: int) -> None:
-    """Refuse to begin on a full disk: writing to a memory map without room kills the process."""
+    """Refuse to begin on a disk that is too full, as far as the first image tells."""
     free_bytes = shutil.disk_usage(folder).free
     if needed_bytes > free_bytes:
         raise InputError(
             f"patch features need {needed_bytes / 1e9:.1f} GB in {folder.parent}, but only "
             f"{free_bytes / 1e9:.1f} GB are free; set TMPDIR to a larger disk"
         )
-
-
-def extract(trunk: Trunk, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Run the trunk on prepared frames, (B, S, S, 3) uint8 → (B, P, D) float32."""
-    with torch.inference_mode():
-        return np.asarray(trunk(torch.from_numpy(frames)).numpy())

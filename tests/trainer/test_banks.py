@@ -29,7 +29,8 @@ def tagged(images: int, patches: int, product: int) -> Evidence:
     patch = np.tile(np.arange(patches), images)
     noise = np.random.default_rng(product).random((len(image), D - 3))
     features = np.column_stack([np.full(len(image), product), image, patch, noise])
-    return Evidence(features.astype(np.float32), image, patch)
+    position = np.stack(np.divmod(patch, GRID_WIDTH), axis=1)
+    return Evidence(features.astype(np.float32), image, position)
 
 
 def tagged_bank(
@@ -41,7 +42,7 @@ def tagged_bank(
         for name, pool in evidence.items()
     }
     rng = np.random.default_rng(0)
-    bank = normal_bank(evidence, images, rows_each, GRID_WIDTH, rng, lambda done: None)
+    bank = normal_bank(evidence, images, rows_each, rng, lambda done: None)
     return evidence, images, bank
 
 

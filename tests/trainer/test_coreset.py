@@ -94,7 +94,7 @@ def test_the_progress_told_adds_up_to_the_rows_chosen(n: int, rows: int) -> None
 def test_every_image_gives_the_same_number_of_candidates(
     images: int, patches: int, most: int
 ) -> None:
-    image, patch = candidates(images, patches, most, np.random.default_rng(0))
+    image, patch = candidates([patches] * images, most, np.random.default_rng(0))
 
     assert set(np.bincount(image, minlength=images)) == {min(patches, most // images)}
     assert len(set(zip(image.tolist(), patch.tolist(), strict=True))) == len(image) <= most
@@ -102,6 +102,6 @@ def test_every_image_gives_the_same_number_of_candidates(
 
 
 def test_more_images_than_candidates_still_keep_to_the_bound() -> None:
-    image, patch = candidates(1000, 16, 64, np.random.default_rng(0))
+    image, patch = candidates([16] * 1000, 64, np.random.default_rng(0))
 
     assert len(image) == len(patch) == len(set(image.tolist())) == 64

@@ -14,6 +14,7 @@ from inspection.bundle import TRUNK
 from inspection.preprocessing import prepare
 from tests.trainer.conftest import SMALL
 from tests.trainer.parts import PRODUCTS, good_part, write_category, write_image
+from tests.trainer.stores import store_of
 from trainer.bundle_folder import open_bundle
 from trainer.cli import main
 from trainer.dataset import find_categories, resize
@@ -27,8 +28,8 @@ from trainer.unknown_product import UnknownProduct
 
 def store(images: int, centre: float) -> FeatureStore:
     rng = np.random.default_rng(images)
-    features = np.abs(rng.normal(0, 0.05, (images, 6, 4)) + np.roll(np.eye(4)[0], int(centre)))
-    return FeatureStore(tuple(Path(f"{i}.png") for i in range(images)), features.astype(np.float16))
+    features = np.abs(rng.normal(0, 0.05, (images, 16, 4)) + np.roll(np.eye(4)[0], int(centre)))
+    return store_of(features)
 
 
 def test_a_router_has_prototypes_of_every_product_and_reaches_beyond_the_unseen() -> None:
