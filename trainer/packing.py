@@ -25,7 +25,7 @@ from inspection.golden import (
 )
 from inspection.lineage import lineage_to_bytes
 from inspection.manifest import RouteEntry
-from inspection.preprocessing import MIN_SIDE_PX, PATCH_PX, Preprocessing, ResizePass, prepare
+from inspection.preprocessing import MIN_SIDE_PX, Preprocessing, ResizePass, prepare
 from inspection.routing import router_to_bytes
 from inspection.scoring import image_score
 from trainer import calibrate
@@ -187,7 +187,7 @@ def _moderate(frame: NDArray[np.uint8], spec: Preprocessing) -> NDArray[np.uint8
     is and the seams are proven too.
     """
     if spec.fit == "tiles":
-        most = (2 * spec.size_px - max(spec.overlap_px, PATCH_PX)) * spec.shrink
+        most = (2 * spec.size_px - spec.overlap_px) * spec.shrink
         top, left = (max(0, (side - most) // 2) for side in frame.shape[:2])
         return np.ascontiguousarray(frame[top : top + most, left : left + most])
     scale = LONGEST_GOLDEN_PX / max(frame.shape[:2])
@@ -208,6 +208,14 @@ def _damaged(frame: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.u
     return damaged
 
 
+def _fitting(spec: Preprocessing) -> str:
+    """Tell in words how frames come to fit the network's input."""
+    if spec.fit == "tiles":
+        shrunk = f"{spec.shrink} times smaller" if spec.shrink > 1 else "as they are"
+        return f"frames {shrunk}, in tiles that overlap by {spec.overlap_px} px"
+    return "frames stretched" if spec.fit == "stretch" else "frames padded, their aspect kept"
+
+
 def _model_card(model: Model, categories: Sequence[Category]) -> str:
     """Tell a reader what the model was made of and what it promises."""
     settings, backbone = model.settings, model.trunk.backbone
@@ -215,7 +223,7 @@ def _model_card(model: Model, categories: Sequence[Category]) -> str:
         "# Model card",
         "",
         f"Backbone {backbone.name}, frozen, weights of SHA-256 {backbone.weights_sha256}; "
-        f"input {settings.size_px} × {settings.size_px} px RGB; "
+        f"input {settings.size_px} × {settings.size_px} px RGB, {_fitting(model.preprocessing)}; "
         f"{settings.rows_each} normal and {settings.abnormal_rows_each} abnormal rows a product; "
         f"seed {settings.seed}.",
         "",
