@@ -38,9 +38,10 @@ from trainer.contrast import TEMPERATURE_FACTOR
 from trainer.coreset import candidates, greedy_k_centre
 from trainer.dataset import Category, find_categories, read_prepared
 from trainer.features import FeatureStore, feature_store
-from trainer.fit import LENGTH_IMAGES, FitSettings
+from trainer.good_parts import LENGTH_IMAGES
 from trainer.head import HeadNet
 from trainer.search import nearest, top_mean
+from trainer.settings import FitSettings
 from trainer.trunk import Trunk
 
 SETTINGS = FitSettings()

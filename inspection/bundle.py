@@ -9,16 +9,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-import safetensors.numpy
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 
 from inspection.bank import MemoryBank, bank_from_bytes
 from inspection.errors import BundleError, InputError
-from inspection.foreground import Foreground, everywhere, foregrounds_from_bytes
+from inspection.foreground import Foreground, everywhere, foregrounds_from_bytes, laid_over
+from inspection.heads import head_arrays, heads_from_bytes
 from inspection.manifest import (
     FORMAT,
     MANIFEST,
@@ -29,8 +28,9 @@ from inspection.manifest import (
 )
 from inspection.preprocessing import Preprocessing
 from inspection.routing import Router, descriptor, router_from_bytes
-from inspection.scoring import Head, Scoring
+from inspection.scoring import Head, Scoring, enhanced_length, image_score
 from inspection.thresholds import Calibration, Thresholds
+from inspection.views import View, map_of_canvas, over_views
 
 ANY_PRODUCT = "*"
 """Route of a frame that shows no product we know: it searches the rows of every category."""
@@ -46,6 +46,11 @@ REQUIRED = (
 )
 
 Read = Callable[[str], bytes]
+
+Feeds = dict[str, NDArray[Any]]
+"""Inputs of `full.onnx` by name."""
+
+T = TypeVar("T", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +82,7 @@ class Bundle:
         bank_id: Digest over both banks: which evidence a verdict rests on.
         normal: Bank of good parts.
         abnormal: Bank of defects, real or pseudo.
-        head: Judges the enhanced representation.
+        heads: By product, what judges the enhanced representation.
         routes: By product; `ANY_PRODUCT` is always there.
         router: Knows the product of a frame that names none.
         foregrounds: By product, where it is inspected.
@@ -88,7 +93,7 @@ class Bundle:
     bank_id: str
     normal: MemoryBank
     abnormal: MemoryBank
-    head: Head
+    heads: Mapping[str, Head]
     routes: Mapping[str, Route]
     router: Router
     foregrounds: Mapping[str, Foreground]
@@ -107,29 +112,62 @@ class Bundle:
         """
         return read_file(self.manifest, name, self._read)
 
-    def bank_feeds(self, route: Route) -> dict[str, NDArray[Any]]:
-        """Give the inputs of `full.onnx` beside the frames: views of the rows a route searches.
+    def bank_feeds(self, route: Route) -> Feeds:
+        """Give the inputs of `full.onnx` that are the same for every view: what a route searches.
 
-        `full.onnx` takes `frames` (B, S, S, 3) uint8 RGB and these, and gives `anomaly_map`
-        (B, Gh, Gw) float32 in units of feature distance, `image_score` (B,) float32 and
-        `patch_features` (B, P, D) float32.
+        `full.onnx` takes `frames` (B, S, S, 3) uint8 RGB, `places` (B, P, 2) float32, `foreground`
+        (Gh, Gw) float32 and these, and gives `anomaly_map` (B, Gh, Gw) float32 in units of feature
+        distance, `image_score` (B,) float32 and `patch_features` (B, P, D) float32.
         """
         rows, defects = self.normal.rows_of(route.category), self.abnormal.rows_of(route.category)
         return {
             "normal_rows": self.normal.features[rows],
             "normal_valid": self.normal.valid[rows],
+            "normal_places": _places(self.normal.position[rows], route.scoring),
             "abnormal_rows": self.abnormal.features[defects],
             "abnormal_valid": self.abnormal.valid[defects],
             "temperature": np.array(route.scoring.temperature, np.float32),
             "abnormal_weight": np.array(route.abnormal_weight, np.float32),
-            "foreground": self.foreground(route).astype(np.float32),
+            **head_arrays(self.head(route)),
         }
 
-    def foreground(self, route: Route) -> Foreground:
-        """Say where a route inspects, (Gh, Gw); `ANY_PRODUCT` inspects everywhere."""
+    def head(self, route: Route) -> Head:
+        """Give the head of a route's product; that of `ANY_PRODUCT` is never asked."""
+        return self.heads[route.category or self.normal.categories[0]]
+
+    def over_views(
+        self, prepared: NDArray[np.uint8], route: Route, run: Callable[[Feeds], NDArray[T]]
+    ) -> NDArray[T]:
+        """Run `full.onnx` on every view of a prepared frame.
+
+        Args:
+            prepared: (8 · Mh, 8 · Mw, 3) uint8.
+            route: How the frame is judged.
+            run: Given all inputs for one view, answers (Gh, Gw, …).
+
+        Returns:
+            (Mh, Mw, …), as `inspection.views.over_views`.
+        """
+        spec, feeds = self.preprocessing, self.bank_feeds(route)
+        foreground = self.foreground(route, map_of_canvas(prepared))
+
+        def see(pixels: NDArray[np.uint8], view: View) -> NDArray[T]:
+            inspected = view.inspected(foreground, spec).astype(np.float32)
+            position = np.argwhere(np.ones(spec.grid, np.bool_)) + np.array([view.top, view.left])
+            places = _places(position, route.scoring)[None]
+            return run({**feeds, "frames": pixels[None], "foreground": inspected, "places": places})
+
+        return over_views(prepared, spec, see)
+
+    def foreground(self, route: Route, shape: tuple[int, int]) -> Foreground:
+        """Say where a route inspects a map of (Mh, Mw); `ANY_PRODUCT` inspects everywhere."""
         if route.category is None:
-            return everywhere(self.preprocessing.grid)
-        return self.foregrounds[route.category]
+            return everywhere(shape)
+        return laid_over(self.foregrounds[route.category], shape)
+
+    def image_score(self, anomaly_map: NDArray[np.floating], route: Route) -> float:
+        """Score a frame by its map, (Mh, Mw)."""
+        return image_score(anomaly_map, route.scoring, self.preprocessing.patches)
 
     def route(self, product: str | None) -> Route:
         """Choose how a frame is judged: by its product, or by the only one there is, or by all.
@@ -149,10 +187,10 @@ class Bundle:
         return self.routes[product]
 
     def recognise(self, patches: NDArray[np.floating]) -> Route:
-        """Choose the route of a frame that names no product, by its patch features, (P, D).
+        """Choose the route of a frame that names no product, by patch features, (P, D).
 
-        It is the route of the product that the frame looks like, or the route of `ANY_PRODUCT` if
-        it looks like none.
+        They are those of `inspection.views.recognised_patches`. It is the route of the product that
+        the frame looks like, or the route of `ANY_PRODUCT` if it looks like none.
         """
         return self.routes[self.router.product_of(descriptor(patches)) or ANY_PRODUCT]
 
@@ -178,7 +216,7 @@ def read_bundle(read: Read) -> Bundle:
         bank_id=digest(banks.encode()),
         normal=bank_from_bytes(read_file(manifest, NORMAL_BANK, read)),
         abnormal=bank_from_bytes(read_file(manifest, ABNORMAL_BANK, read)),
-        head=head_from_bytes(read_file(manifest, HEAD, read)),
+        heads=heads_from_bytes(read_file(manifest, HEAD, read)),
         routes=_routes(manifest),
         router=router_from_bytes(read_file(manifest, ROUTER, read)),
         foregrounds=foregrounds_from_bytes(read_file(manifest, FOREGROUND, read)),
@@ -219,31 +257,6 @@ def pack(files: Mapping[str, bytes], **document: Any) -> dict[str, bytes]:
     return {**laid_out, MANIFEST: manifest_bytes(manifest)}
 
 
-def head_to_bytes(head: Head) -> bytes:
-    """Write head weights as safetensors, which scrambles an array that is not C-contiguous."""
-    arrays = {
-        "hidden_weight": head.hidden_weight,
-        "hidden_bias": head.hidden_bias,
-        "output_weight": head.output_weight,
-        "output_bias": np.array([head.output_bias], np.float32),
-    }
-    dense = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    return bytes(safetensors.numpy.save(dense))
-
-
-def head_from_bytes(data: bytes) -> Head:
-    """Read what `head_to_bytes` wrote.
-
-    Raises:
-        BundleError: Not head weights.
-    """
-    try:
-        arrays = safetensors.numpy.load(data)
-        return Head(output_bias=float(arrays.pop("output_bias")[0]), **arrays)
-    except (SafetensorError, KeyError, IndexError, TypeError, ValueError) as error:
-        raise BundleError(f"these are not head weights: {error}") from error
-
-
 def digest(data: bytes) -> str:
     """SHA-256 in hex."""
     return hashlib.sha256(data).hexdigest()
@@ -261,7 +274,11 @@ def _routes(manifest: Manifest) -> dict[str, Route]:
         return {
             product: Route(
                 category=None if product == ANY_PRODUCT else product,
-                scoring=Scoring(temperature=entry.temperature, **manifest.scoring.model_dump()),
+                scoring=Scoring(
+                    temperature=entry.temperature,
+                    position_weight=entry.position_weight,
+                    **manifest.scoring.model_dump(),
+                ),
                 abnormal_weight=entry.abnormal_weight,
                 calibration=Calibration(tuple(entry.good_scores)),
                 thresholds=Thresholds(entry.review, entry.reject),
@@ -272,18 +289,24 @@ def _routes(manifest: Manifest) -> dict[str, Route]:
         raise BundleError(f"{MANIFEST}: {error}") from error
 
 
+def _places(position: NDArray[np.integer], scoring: Scoring) -> NDArray[np.float32]:
+    """(n, 2) positions → what `full.onnx` puts beside the features of those patches, float32."""
+    return np.asarray(scoring.position_weight * position, np.float32)
+
+
 def _check_whole(bundle: Bundle) -> None:
     """Refuse a bundle whose parts are each well-formed but do not fit together."""
-    normal, abnormal, head = bundle.normal, bundle.abnormal, bundle.head
+    normal, abnormal = bundle.normal, bundle.abnormal
     try:
         k, _ = bundle.manifest.scoring.k, bundle.preprocessing
     except InputError as error:
         raise BundleError(f"{MANIFEST}: {error}") from error
-    expected = 3 * normal.dimensions + 2 * k + 1
-    if abnormal.dimensions != normal.dimensions or head.hidden_weight.shape[0] != expected:
+    expected = enhanced_length(normal.dimensions, k)
+    inputs = sorted({head.hidden_weight.shape[0] for head in bundle.heads.values()})
+    if abnormal.dimensions != normal.dimensions or inputs != [expected]:
         raise BundleError(
             f"parts do not fit: banks of D = {normal.dimensions} and {abnormal.dimensions}, "
-            f"a head of {head.hidden_weight.shape[0]} inputs, expected {expected}"
+            f"heads of {inputs} inputs, expected {expected}"
         )
     products = set(bundle.routes) - {ANY_PRODUCT}
     known = [set(normal.categories), set(abnormal.categories)]
@@ -292,13 +315,20 @@ def _check_whole(bundle: Bundle) -> None:
             f"routes {sorted(bundle.routes)} must be {ANY_PRODUCT!r} and the categories of both "
             f"banks, {sorted(normal.categories)} and {sorted(abnormal.categories)}"
         )
+    parts = {
+        "router": set(bundle.router.products),
+        "heads": set(bundle.heads),
+        "foregrounds": set(bundle.foregrounds),
+    }
+    for part, found in parts.items():
+        if found != products:
+            raise BundleError(f"expected {part} of {sorted(products)}, got {sorted(found)}")
+    if bundle.routes[ANY_PRODUCT].abnormal_weight > 0:
+        raise BundleError(f"route {ANY_PRODUCT!r} has no head, so its abnormal_weight must be 0")
     grid = bundle.preprocessing.grid
     shapes = {product: each.shape for product, each in bundle.foregrounds.items()}
-    if set(bundle.router.products) != products or shapes != dict.fromkeys(products, grid):
-        raise BundleError(
-            f"expected a router and foregrounds {grid} of {sorted(products)}, got a router of "
-            f"{sorted(bundle.router.products)} and foregrounds {shapes}"
-        )
+    if bundle.preprocessing.fit == "stretch" and set(shapes.values()) != {grid}:
+        raise BundleError(f"expected foregrounds of {grid} patches, got {shapes}")
     described = bundle.router.prototypes.shape[1]
     if described != 2 * normal.dimensions:
         raise BundleError(

@@ -12,11 +12,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from inspection.bank import MemoryBank, empty_bank
-from inspection.foreground import Foreground
+from inspection.foreground import Foreground, laid_over
+from inspection.scoring import Scoring, locate
 from trainer.coreset import Rows, candidates, greedy_k_centre
 from trainer.features import FeatureStore
+from trainer.gaps import position_weight
 from trainer.search import nearest
 
 FUSION_RANGE = (0.2, 0.8)
@@ -28,43 +31,66 @@ hardly any fusion lies beyond the floor, and a bank needs rows."""
 
 
 @dataclass(frozen=True, slots=True)
+class StoredRows:
+    """Patches that stay in a store until they are asked for, as `trainer.coreset.Rows`.
+
+    Attributes:
+        store: Holds the features.
+        patch: (n,) int64, number of the patch in the store.
+    """
+
+    store: FeatureStore
+    patch: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        """n."""
+        return len(self.patch)
+
+    def __getitem__(self, numbers: NDArray[np.int64], /) -> NDArray[np.float32]:
+        """(m,) → (m, D), read from disk."""
+        return np.asarray(self.store.features[self.patch[numbers]], np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class LocatedRows:
+    """Patches with their positions beside them, as `inspection.scoring.locate` says."""
+
+    features: Rows
+    position: NDArray[np.integer]
+    weight: float
+
+    def __len__(self) -> int:
+        """n."""
+        return len(self.features)
+
+    def __getitem__(self, numbers: NDArray[np.int64], /) -> NDArray[np.float32]:
+        """(m,) → (m, D + 2)."""
+        located = locate(self.features[numbers], self.position[numbers], self.weight)
+        return located.astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """Patches of the good images of one category, and where each was.
 
     Attributes:
         features: n patches of D dimensions, on disk or in memory.
         image: (n,) integers, number of the training image.
-        patch: (n,) integers, number of the patch in it.
+        position: (n, 2) integers, row and column in the map of its image.
+        position_weight: λ of `inspection.scoring.locate`.
         candidates: Numbers of the patches among which bank rows are chosen, ascending.
     """
 
     features: Rows
     image: NDArray[np.integer]
-    patch: NDArray[np.integer]
+    position: NDArray[np.integer]
+    position_weight: float
     candidates: NDArray[np.int64]
 
-
-@dataclass(frozen=True, slots=True)
-class StoredRows:
-    """Patches that stay in a store until they are asked for, as `trainer.coreset.Rows`.
-
-    Attributes:
-        store: Holds the features.
-        entry: (n,) integers, number of the image or copy in the store.
-        patch: (n,) integers, number of the patch in it.
-    """
-
-    store: FeatureStore
-    entry: NDArray[np.integer]
-    patch: NDArray[np.integer]
-
-    def __len__(self) -> int:
-        """n."""
-        return len(self.entry)
-
-    def __getitem__(self, numbers: NDArray[np.int64], /) -> NDArray[np.float32]:
-        """(m,) → (m, D), read from disk."""
-        return self.store.rows(self.entry[numbers], self.patch[numbers])
+    @property
+    def located(self) -> LocatedRows:
+        """The patches with their positions beside them."""
+        return LocatedRows(self.features, self.position, self.position_weight)
 
 
 def gather(
@@ -85,24 +111,34 @@ def gather(
         foreground: Where it is inspected.
         folds: Fold of each image, which candidates can be left out with.
         rows: How many bank rows will be chosen.
-        rng: For what blocks of very many patches keep.
+        rng: For what blocks of very many patches keep, and for the weight of positions.
         advance: Told how many patches were gone through.
     """
-    inspected = np.flatnonzero(foreground).astype(np.int32)
-    entry = np.repeat(np.arange(len(store.features), dtype=np.int32), len(inspected))
-    patch = np.tile(inspected, len(store.features))
+    # Most images share one shape, and so one list.
+    inspected = {shape: laid_over(foreground, shape) for shape in set(store.shapes)}
+    places = {
+        shape: np.argwhere(each).astype(np.int16)  # sides are below 2^15 patches
+        for shape, each in inspected.items()
+    }
+    numbers = {shape: np.flatnonzero(each) for shape, each in inspected.items()}
+    position = np.concatenate([places[shape] for shape in store.shapes])
+    patch = np.concatenate(
+        [start + numbers[shape] for start, shape in zip(store.starts, store.shapes, strict=True)]
+    )
     # A copy is held out with its image.
-    image = entry % len(store.images)
-    features = StoredRows(store, entry, patch)
-    kept = candidates(features, folds[image], rows, rng, advance)
-    return Evidence(features, image, patch, kept)
+    entry = np.arange(len(store.shapes), dtype=np.int32) % len(store.images)
+    image = np.repeat(entry, [len(numbers[shape]) for shape in store.shapes])
+    features = StoredRows(store, patch)
+    weight = position_weight(features, image, position, folds, rng)
+    located = LocatedRows(features, position, weight)
+    kept = candidates(located, folds[image], rows, rng, advance)
+    return Evidence(features, image, position, weight, kept)
 
 
 def normal_bank(
     evidence: Mapping[str, Evidence],
     images: Mapping[str, Sequence[Path]],
     rows_each: int,
-    grid_width: int,
     rng: np.random.Generator,
     advance: Callable[[int], None],
 ) -> MemoryBank:
@@ -112,12 +148,11 @@ def normal_bank(
         evidence: By category, in the order of the bank.
         images: The training images that `Evidence.image` counts into.
         rows_each: Capacity of each category; rows without evidence stay invalid.
-        grid_width: Gw, to turn patch numbers into positions.
         rng: For the selection.
         advance: Told how many rows were chosen.
     """
     chosen = {
-        name: greedy_k_centre(pool.features, rows_each, rng, advance, pool.candidates)
+        name: greedy_k_centre(pool.located, rows_each, rng, advance, pool.candidates)
         for name, pool in evidence.items()
     }
     kept = [pool.features[chosen[name]] for name, pool in evidence.items()]
@@ -130,7 +165,7 @@ def normal_bank(
         features[rows] = kept[number]
         valid[rows] = True
         source[rows] = len(sources) + pool.image[chosen[name]]
-        position[rows] = np.stack(np.divmod(pool.patch[chosen[name]], grid_width), axis=1)
+        position[rows] = pool.position[chosen[name]]
         sources.extend(f"{name}/{path.name}" for path in images[name])
     return replace(
         bank,
@@ -140,6 +175,16 @@ def normal_bank(
         source=source,
         position=position,
     )
+
+
+def located_rows(bank: MemoryBank, category: str | None, scoring: Scoring) -> Tensor:
+    """Give the valid rows that a route searches, located: (n, D + 2) float32."""
+    rows = bank.rows_of(category)
+    valid = bank.valid[rows]
+    located = locate(
+        bank.features[rows][valid], bank.position[rows][valid], scoring.position_weight
+    )
+    return torch.from_numpy(located.astype(np.float32))
 
 
 def pseudo_abnormal(
@@ -180,17 +225,16 @@ def pseudo_abnormal(
 
 
 def abnormal_bank(
-    rows_by_category: Mapping[str, NDArray[np.float32]], rows_each: int, rng: np.random.Generator
+    rows_by_category: Mapping[str, NDArray[np.float32]], rows_each: int
 ) -> MemoryBank:
-    """Keep the most different pseudo-abnormal rows of each category, `rows_each` at most."""
+    """Lay out abnormal rows, at most `rows_each` of each category; they belong to no place."""
     names = tuple(rows_by_category)
     dimensions = next(iter(rows_by_category.values())).shape[1]
     bank = empty_bank(names, rows_each, dimensions)
     features, valid = bank.features.copy(), bank.valid.copy()
-    for number, pool in enumerate(rows_by_category.values()):
-        chosen = greedy_k_centre(pool, rows_each, rng)
-        rows = slice(number * rows_each, number * rows_each + len(chosen))
-        features[rows], valid[rows] = pool[chosen], True
+    for number, made in enumerate(rows_by_category.values()):
+        rows = slice(number * rows_each, number * rows_each + len(made))
+        features[rows], valid[rows] = made, True
     return replace(bank, features=features, valid=valid)
 
 

@@ -7,31 +7,20 @@ good image calibrates, and none is taken from the bank that ships.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from inspection.bank import MemoryBank
 from inspection.bundle import ANY_PRODUCT
-from inspection.errors import NotEnoughSamplesError
-from inspection.foreground import Foreground
-from inspection.scoring import Scoring
+from inspection.foreground import Foreground, laid_over
+from inspection.scoring import Scoring, image_score
 from inspection.thresholds import Calibration, calibration_of
-from trainer.banks import Evidence
-from trainer.coreset import greedy_k_centre
 from trainer.features import FeatureStore
-from trainer.head import HeadNet
-from trainer.search import attend, enhance, nearest, top_mean
-
-FOLDS = 4
-LEAST_IMAGES = 4
-"""One for each fold. A threshold from so few is the highest score seen, and says so."""
-
-LONGEST_BLOCK = 8
-"""Consecutive images that are held out together."""
+from trainer.folds import folds_of
+from trainer.lessons import see
+from trainer.search import locate
+from trainer.teaching import AbnormalSide
 
 ANY_PRODUCT_IMAGES = 300
 """Images, spread over all categories, that calibrate the route of unknown products: as many as an
@@ -39,58 +28,10 @@ FRR of 1 % needs. Each searches the rows of all categories, so a number for each
 time with the square of theirs."""
 
 
-@dataclass(frozen=True, slots=True)
-class AbnormalSide:
-    """What raises suspicion beside the normal bank: rows, head, and how much it may raise."""
-
-    rows: Tensor
-    head: HeadNet
-    weight: float
-
-
-def abnormal_sides(bank: MemoryBank, head: HeadNet, weight: float) -> dict[str, AbnormalSide]:
-    """Give every category, and the route of unknown products, the abnormal rows it searches."""
-    return {
-        category or ANY_PRODUCT: AbnormalSide(
-            torch.from_numpy(bank.evidence_of(category)), head, weight
-        )
-        for category in (*bank.categories, None)
-    }
-
-
-def folds_of(images: int) -> NDArray[np.int64]:
-    """Number the fold of each image: short blocks of consecutive images, dealt out in turn.
-
-    Frames taken one after the other are often twins, and a twin in the bank would make a held out
-    part look better than a new one will. But a fold must not be a whole lot either: the bank that
-    ships knows every lot, and a bank without one calls all of it defective. With quarters of the
-    list as folds, the threshold of one product came out so high that 91 % of its defects passed.
-    """
-    block = max(1, min(LONGEST_BLOCK, images // (2 * FOLDS)))
-    return np.arange(images) // block % FOLDS
-
-
-def fold_rows(
-    evidence: Evidence,
-    folds: NDArray[np.int64],
-    rows: int,
-    seed: int,
-    advance: Callable[[int], None],
-) -> list[Tensor]:
-    """Choose, for every fold, a bank from the candidates of the other folds: FOLDS × (N, D)."""
-    banks, fold_of_each = [], folds[evidence.image[evidence.candidates]]
-    for fold in range(FOLDS):
-        others = evidence.candidates[fold_of_each != fold]
-        rng = np.random.default_rng([seed, fold])
-        chosen = greedy_k_centre(evidence.features, rows, rng, advance, others)
-        banks.append(torch.from_numpy(evidence.features[chosen]))
-    return banks
-
-
 def calibrate(
     stores: Mapping[str, FeatureStore],
     banks: Mapping[str, list[Tensor]],
-    abnormal: Mapping[str, AbnormalSide],
+    sides: Mapping[str, AbnormalSide],
     scorings: Mapping[str, Scoring],
     foregrounds: Mapping[str, Foreground],
     advance: Callable[[int], None],
@@ -100,7 +41,7 @@ def calibrate(
     Args:
         stores: Patch features by category.
         banks: `fold_rows` by category.
-        abnormal: By category, and for `ANY_PRODUCT`; not searched where its weight is 0.
+        sides: By category; not asked where the weight is 0.
         scorings: The constants, by category and for `ANY_PRODUCT`.
         foregrounds: By category, where it is inspected.
         advance: Told how many images were scored.
@@ -116,19 +57,18 @@ def calibrate(
     for name, store in stores.items():
         count = len(store.images)
         folds = folds_of(count)
-        seen = torch.from_numpy(foregrounds[name].ravel().astype(np.float32))
         some = min(count, -(-ANY_PRODUCT_IMAGES // len(stores)))
         picked = set(np.linspace(0, count - 1, some).astype(int))
         scores = []
         for image in range(count):
-            patches = torch.from_numpy(np.asarray(store.features[image], np.float32))
             bank = banks[name][folds[image]]
-            scores.append(_image_score(patches, bank, abnormal[name], scorings[name], seen))
+            scores.append(
+                _image_score(store, image, bank, sides[name], scorings[name], foregrounds[name])
+            )
             if image in picked and len(stores) > 1:
                 every = torch.cat([rows[folds[image]] for rows in banks.values()])
-                side, scoring = abnormal[ANY_PRODUCT], scorings[ANY_PRODUCT]
-                # What shows no product has no foreground either.
-                unknown.append(_image_score(patches, every, side, scoring, torch.ones_like(seen)))
+                # What shows no product has neither a foreground nor known defects.
+                unknown.append(_image_score(store, image, every, None, scorings[ANY_PRODUCT], None))
             advance(1)
         known[name] = calibration_of(scores)
     # With a single product there is nothing to be in doubt about.
@@ -136,38 +76,44 @@ def calibrate(
     return known, only or calibration_of(unknown)
 
 
-def patch_scores(patches: Tensor, normal: Tensor, side: AbnormalSide, scoring: Scoring) -> Tensor:
-    """Score patches in torch, (P, D) → (P,); see `inspection.scoring.patch_scores`."""
-    distances, memory = _knowledge(patches, normal, scoring)
-    evidence = (patches - memory).square().sum(1).sqrt()
-    if side.weight == 0:
-        return evidence
-    known_defects = _knowledge(patches, side.rows, scoring)
-    logits = side.head(enhance(patches, distances, memory, *known_defects))
-    return evidence * (1.0 + side.weight * torch.relu(logits))
+def patch_scores(
+    located: Tensor, normal: Tensor, side: AbnormalSide | None, scoring: Scoring
+) -> Tensor:
+    """Score patches in torch, (P, D + 2) → (P,); see `inspection.scoring.patch_scores`.
 
-
-def check_enough(category: str, images: int) -> None:
-    """Refuse a category too small to calibrate.
-
-    Raises:
-        NotEnoughSamplesError: Fewer than `LEAST_IMAGES` images.
+    Args:
+        located: Patches, from `trainer.search.locate`.
+        normal: (N, D + 2) located rows.
+        side: What may raise them; None for nothing.
+        scoring: The constants.
     """
-    if images < LEAST_IMAGES:
-        raise NotEnoughSamplesError(
-            f"category {category} has {images} good images to learn from, expected at least "
-            f"{LEAST_IMAGES}; add good parts"
-        )
-
-
-def _knowledge(patches: Tensor, rows: Tensor, scoring: Scoring) -> tuple[Tensor, Tensor]:
-    distances, index = nearest(patches, rows, scoring.k)
-    return distances, attend(distances, index, rows, scoring.temperature)
+    seen = see(located, normal, scoring)
+    return seen.evidence if side is None else side.raised(seen, scoring)
 
 
 def _image_score(
-    patches: Tensor, bank: Tensor, side: AbnormalSide, scoring: Scoring, seen: Tensor
+    store: FeatureStore,
+    image: int,
+    bank: Tensor,
+    side: AbnormalSide | None,
+    scoring: Scoring,
+    foreground: Foreground | None,
 ) -> float:
-    """Score an image whose patches are inspected where `seen`, (P,) float32, is 1."""
-    scores = patch_scores(patches, bank, side, scoring) * seen
-    return float(top_mean(scores[None], scoring.top_patches(len(scores)))[0])
+    """Score an image of a store where its product is inspected; everywhere without a foreground."""
+    patches, shape, most = store.patches_of(image), store.shapes[image], store.spec.patches
+    position = torch.from_numpy(np.argwhere(np.ones(shape, np.bool_)))
+    rows = bank if scoring.position_weight else locate(bank[:, :-2], bank[:, -2:], 0.0)
+    # As many at once as the network sees: a line scan has hundreds of thousands.
+    scores = [
+        patch_scores(
+            locate(
+                torch.from_numpy(patches[i : i + most].astype(np.float32)),
+                position[i : i + most],
+                scoring.position_weight,
+            ),
+            *(rows, side, scoring),
+        ).numpy()
+        for i in range(0, len(patches), most)
+    ]
+    inspected = 1 if foreground is None else laid_over(foreground, shape).ravel()
+    return image_score(np.concatenate(scores) * inspected, scoring, most)

@@ -9,13 +9,14 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 from rich.console import Console
 
 from inspection.bundle import LINEAGE
 from inspection.errors import DualbankError, ParityError
 from inspection.lineage import lineage_from_bytes
-from inspection.preprocessing import Preprocessing
+from inspection.preprocessing import Fit
 from trainer import weights
 from trainer.augment import KINDS, Augmentation
 from trainer.backbones.catalogue import NAMES
@@ -23,7 +24,7 @@ from trainer.backbones.published import PUBLISHED
 from trainer.bundle_folder import check_target, open_bundle, write_bundle
 from trainer.dataset import find_categories
 from trainer.evaluate import evaluate, table
-from trainer.fit import FitSettings, fit
+from trainer.fit import fit
 from trainer.foreground import read_foregrounds
 from trainer.labelled import Labelled, draw_defects
 from trainer.labelled_folder import find_labelled
@@ -31,6 +32,7 @@ from trainer.packing import make_bundle
 from trainer.predict import predict
 from trainer.progress import Progress
 from trainer.runtime import Runtime
+from trainer.settings import FitSettings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -67,7 +69,29 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         default=defaults.size_px,
         metavar="PX",
-        help="side of the network input (default %(default)s)",
+        help="side of the network input, or of a tile (default %(default)s)",
+    )
+    verb.add_argument(
+        "--fit",
+        choices=get_args(Fit),
+        default=defaults.fit,
+        metavar="HOW",
+        help="stretch: frames are resized to a square; letterbox: resized and padded, so that they "
+        "keep their aspect; tiles: cut into squares at their own resolution, for small defects on "
+        "large frames (default %(default)s)",
+    )
+    verb.add_argument(
+        "--overlap",
+        type=int,
+        metavar="PX",
+        help="by which tiles overlap at least (default: a quarter of their side)",
+    )
+    verb.add_argument(
+        "--shrink",
+        type=int,
+        default=defaults.shrink,
+        metavar="N",
+        help="cut tiles from frames N times smaller, N² times faster (default %(default)s)",
     )
     verb.add_argument(
         "--rows",
@@ -88,8 +112,8 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         default=defaults.abnormal_weight,
         metavar="W",
-        help="how much the abnormal side may raise a score "
-        "(default %(default)s: without labelled defects it does not help)",
+        help="how much the abnormal side may raise a score (default: what cross-validation on the "
+        "labelled defects of a product says, and 0 without any)",
     )
     taught = verb.add_mutually_exclusive_group()
     taught.add_argument(
@@ -212,6 +236,9 @@ def _common(verb: argparse.ArgumentParser, *, json_to_file: bool = False) -> Non
 def _fit(args: argparse.Namespace) -> int:
     settings = FitSettings(
         size_px=args.size,
+        fit=args.fit,
+        overlap_px=args.overlap,
+        shrink=args.shrink,
         rows_each=args.rows,
         abnormal_rows_each=args.abnormal_rows,
         abnormal_weight=args.abnormal_weight,
@@ -227,8 +254,11 @@ def _fit(args: argparse.Namespace) -> int:
         labelled, categories = draw_defects(categories, args.defects, args.seed)
     elif args.labelled is not None:
         labelled = find_labelled(args.labelled, categories)
-    spec = Preprocessing(settings.size_px)
-    masked = read_foregrounds(args.foreground, categories, spec) if args.foreground else {}
+    masked = (
+        read_foregrounds(args.foreground, categories, settings.preprocessing)
+        if args.foreground
+        else {}
+    )
     progress = Progress(shown=not args.quiet)
     model = fit(categories, settings, progress, labelled=labelled, masked=masked)
     write_bundle(args.out, make_bundle(model, categories))

@@ -48,8 +48,9 @@ def unseen(
     picked = rng.choice(len(pool.image), min(EXAMPLES, len(pool.image)), replace=False)
     fold = folds[pool.image[picked]]
     found = [
-        see(pool.located(picked[fold == number], scoring.position_weight), rows, scoring)
+        see(torch.from_numpy(pool.located[picked[fold == number]]), rows, scoring)
         for number, rows in enumerate(banks)
+        if (fold == number).any()
     ]
     return Seen(
         torch.cat([each.patches for each in found]),
@@ -95,8 +96,8 @@ def imagine(
     # What is made up lies nowhere.
     nowhere = locate(pseudo, torch.zeros(len(pseudo), 2), 0.0)
     imagined = see(nowhere, locate(shown, torch.zeros(len(shown), 2), 0.0), scoring)
-    enhanced = [each.enhanced(made, scoring) for each in (good, imagined)]
-    return AbnormalSide(made, train_head(*enhanced, seed), weight)
+    normal, abnormal = (each.enhanced(made, scoring) for each in (good, imagined))
+    return AbnormalSide(made, train_head(normal, abnormal, seed), weight)
 
 
 def _for_the_head(rows: int, share: float, rows_each: int) -> int:

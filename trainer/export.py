@@ -91,8 +91,8 @@ def export_head(dimensions: int, k: int) -> bytes:
     return _checked(
         parser.parse_model(
             f'<ir_version: {IR_VERSION}, opset_import: ["" : {OPSET}]>\n'
-            f"head (float[P, {enhanced_length(dimensions, k)}] enhanced, {_weights(dimensions, k)}) "
-            "=> (float[P] logits)\n"
+            f"head (float[P, {enhanced_length(dimensions, k)}] enhanced, "
+            f"{_weights(dimensions, k)}) => (float[P] logits)\n"
             f"<int64[1] axis_one = {{1}}> {{ {_HEAD} }}"
         )
     )

@@ -1,4 +1,4 @@
-"""Good images in, bundle out: the whole of training on one page, and its steps below.
+"""Images in, model out: the whole of training on one page, and what labels teach below.
 
 There is one schedule and one outcome: nothing is chosen by looking at test images, which are not
 opened here.
@@ -6,103 +6,49 @@ opened here.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from inspection.bank import MemoryBank
 from inspection.bundle import ANY_PRODUCT
-from inspection.errors import InputError
-from inspection.foreground import Foreground, everywhere
+from inspection.foreground import Foreground, laid_over
 from inspection.lineage import NOTHING_LABELLED, Lineage
 from inspection.preprocessing import Preprocessing
 from inspection.routing import Router
-from inspection.scoring import Head, Scoring
+from inspection.scoring import Scoring
 from inspection.thresholds import Calibration
-from trainer.augment import AS_THEY_ARE, Augmentation
-from trainer.backbones.catalogue import DEFAULT, load_backbone
-from trainer.banks import Evidence, gather, normal_bank, textures
-from trainer.calibrate import (
-    FOLDS,
-    abnormal_sides,
-    calibrate,
-    check_enough,
-    fold_rows,
-    folds_of,
-)
-from trainer.contrast import contrast
+from inspection.views import map_of_canvas
+from trainer.banks import located_rows, textures
+from trainer.calibrate import calibrate
+from trainer.contrast import imagine, unseen
 from trainer.coreset import Rows
 from trainer.dataset import Category, read_prepared
-from trainer.features import FeatureStore, extract, feature_store
-from trainer.head import EPOCHS, head_weights, train_head
-from trainer.labelled import Labelled, lineage_of
+from trainer.features import extract, frame_features
+from trainer.good_parts import GoodParts, learn_good_parts
+from trainer.labelled import Labelled, LabelledDefect, lineage_of, patch_share
+from trainer.lessons import Lesson, Seen, see
+from trainer.marking import lesson_of
 from trainer.progress import Progress
 from trainer.routing import learn_router
+from trainer.search import locate
+from trainer.settings import FitSettings
+from trainer.teaching import AbnormalSide, heads_taught, teach
 from trainer.trunk import Trunk
-
-LENGTH_IMAGES = 64
-"""Good images from which the trunk learns how long each layer's features usually are."""
 
 TEXTURES = 24
 """Drawn pictures that stand for foreign material."""
 
 FOREIGN = 40_000
 """Foreign patches of all categories together, about; as many examples are drawn from them as the
-head has and the abnormal banks need."""
+heads have and the abnormal banks need."""
 
-
-@dataclass(frozen=True, slots=True)
-class FitSettings:
-    """What a fit may be told, checked at once; the defaults are what BENCHMARKS.md reports.
-
-    Attributes:
-        size_px: Side of the network input.
-        rows_each: Normal rows of each category.
-        abnormal_rows_each: Abnormal rows of each category.
-        k: Neighbours for the attention.
-        top_fraction: Share of the patches whose mean is the image score.
-        abnormal_weight: How much the abnormal side may raise a patch. 0 without labelled defects:
-            pseudo-abnormal rows alone were measured to make rankings worse, never better.
-        seed: Of every random draw.
-        backbone: As `trainer.backbones.catalogue.load_backbone` takes it.
-        weights: Checkpoint of the backbone; None for that of the installed package.
-        augmentation: In what copies of good pictures differ, that the normal bank learns from too.
-    """
-
-    size_px: int = 256
-    rows_each: int = 2048
-    abnormal_rows_each: int = 512
-    k: int = 12
-    top_fraction: float = 0.01
-    abnormal_weight: float = 0.0
-    seed: int = 0
-    backbone: str = DEFAULT
-    weights: Path | None = None
-    augmentation: Augmentation = AS_THEY_ARE
-
-    def __post_init__(self) -> None:
-        if self.rows_each < 16 or self.abnormal_rows_each < 16 or not 1 <= self.k <= 16:
-            raise InputError(
-                "expected at least 16 rows a category in both banks and 1 <= k <= 16, got "
-                f"{self.rows_each}, {self.abnormal_rows_each} and {self.k}"
-            )
-        if not 0 <= self.abnormal_weight < math.inf:
-            raise InputError(
-                f"abnormal_weight must be 0 or more and finite, got {self.abnormal_weight}"
-            )
-        if not 0 <= self.seed < 1 << 63:
-            raise InputError(f"expected a seed from 0 to 2^63 - 1, got {self.seed}")
-        # What they refuse is better refused now than after hours.
-        Preprocessing(self.size_px)
-        Scoring(self.k, 1.0, self.top_fraction)
+GOOD_IMAGES = 64
+"""Good images of each category, spread over it, that the head learns not to raise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +59,7 @@ class Model:
     preprocessing: Preprocessing
     scorings: Mapping[str, Scoring]
     normal: MemoryBank
-    abnormal: MemoryBank
-    head: Head
+    sides: Mapping[str, AbnormalSide]
     calibrations: Mapping[str, Calibration]
     router: Router
     foregrounds: Mapping[str, Foreground]
@@ -127,12 +72,12 @@ def fit(
     settings: FitSettings,
     progress: Progress,
     labelled: Labelled = MappingProxyType({}),
-    masked: Mapping[str, Foreground] | None = None,
+    masked: Mapping[str, Foreground] = MappingProxyType({}),
 ) -> Model:
-    """Learn one model of all categories from their good training images.
+    """Learn one model of all categories from their good training images, and from labelled defects.
 
     Args:
-        categories: Each with at least `trainer.calibrate.LEAST_IMAGES` training images.
+        categories: Each with at least `trainer.folds.LEAST_IMAGES` training images.
         settings: The same for every category.
         progress: Shows how far the work is.
         labelled: Defects by category; none of them among the test images.
@@ -140,149 +85,131 @@ def fit(
 
     Raises:
         DatasetError: An image cannot be used; it is named.
-        InputError: The backbone or its weights cannot be used, or copies would be turned away from
-            under their foreground.
+        InputError: The backbone or its weights cannot be used.
         NotEnoughSamplesError: A category is too small.
     """
-    for category in categories:
-        check_enough(category.name, len(category.train))
-    if masked and settings.augmentation.turns:
-        raise InputError(
-            "copies that are turned do not lie under the masks of the foreground; leave out one of "
-            "them"
-        )
-    spec = Preprocessing(settings.size_px)
-    foregrounds = {each.name: everywhere(spec.grid) for each in categories} | dict(masked or {})
-    rng = np.random.default_rng(settings.seed)
-    trunk = Trunk(load_backbone(settings.backbone, settings.weights, settings.size_px)).eval()
-    trunk.learn_lengths(torch.from_numpy(_first_look(categories, spec)))
-    with ExitStack() as held:
-        stores = _extract_all(categories, trunk, spec, settings, progress, held)
-        folds = {name: folds_of(len(store.images)) for name, store in stores.items()}
-        evidence = _candidates(stores, foregrounds, folds, settings, progress, rng)
-        with progress.task("normal bank", settings.rows_each * len(stores)) as advance:
-            sources = {category.name: category.train for category in categories}
-            rows_each, grid_width = settings.rows_each, spec.grid[1]
-            normal = normal_bank(evidence, sources, rows_each, grid_width, rng, advance)
-        fold_banks = _fold_banks(evidence, folds, settings, progress)
-        foreign = _foreign(evidence, trunk, spec, rng)
-        examples = contrast(
-            evidence,
-            folds,
-            fold_banks,
-            foreign,
-            rows_each=settings.abnormal_rows_each,
-            k=settings.k,
-            rng=rng,
-        )
-        with progress.task("head", EPOCHS) as advance:
-            net = train_head(examples.normal, examples.abnormal, settings.seed, advance)
-        scorings = {
-            name: Scoring(settings.k, temperature, settings.top_fraction)
-            for name, temperature in examples.temperatures.items()
-        }
-        sides = abnormal_sides(examples.bank, net, settings.abnormal_weight)
-        with progress.task("scores of good parts", _images(categories)) as advance:
-            known, unknown = calibrate(stores, fold_banks, sides, scorings, foregrounds, advance)
-        # Of its own, so that the rest of the model does not depend on it.
-        router = learn_router(stores, np.random.default_rng(settings.seed))
-    return Model(
-        trunk=trunk,
-        preprocessing=spec,
-        scorings=scorings,
-        normal=normal,
-        abnormal=examples.bank,
-        head=head_weights(net),
-        calibrations={**known, ANY_PRODUCT: unknown},
-        router=router,
-        foregrounds=foregrounds,
-        settings=settings,
-        lineage=lineage_of(labelled),
-    )
-
-
-def _first_look(categories: Sequence[Category], spec: Preprocessing) -> NDArray[np.uint8]:
-    """Read a few good images of every category, spread over its files."""
-    each = max(1, LENGTH_IMAGES // len(categories))
-    return np.stack(
-        [
-            read_prepared(category.train[i], spec)
-            for category in categories
-            for i in np.linspace(0, len(category.train) - 1, each).astype(int)
-        ]
-    )
-
-
-def _images(categories: Sequence[Category]) -> int:
-    return sum(len(category.train) for category in categories)
-
-
-def _extract_all(
-    categories: Sequence[Category],
-    trunk: Trunk,
-    spec: Preprocessing,
-    settings: FitSettings,
-    progress: Progress,
-    held: ExitStack,
-) -> dict[str, FeatureStore]:
-    entries = _images(categories) * (1 + settings.augmentation.copies)
-    with progress.task("patch features", entries) as advance:
-        return {
-            category.name: held.enter_context(
-                feature_store(
-                    trunk, category.train, spec, advance, settings.augmentation, settings.seed
-                )
+    with learn_good_parts(categories, settings, progress, masked) as good:
+        sides = learn_defects(good, settings, progress, labelled)
+        with progress.task("scores of good parts", sum(map(_images, categories))) as advance:
+            known, unknown = calibrate(
+                good.stores, good.fold_banks, sides, good.scorings, good.foregrounds, advance
             )
-            for category in categories
-        }
+        # Of its own, so that the rest of the model does not depend on it.
+        router = learn_router(good.stores, np.random.default_rng(settings.seed))
+        return Model(
+            trunk=good.trunk,
+            preprocessing=good.spec,
+            scorings=good.scorings,
+            normal=good.normal,
+            sides=sides,
+            calibrations={**known, ANY_PRODUCT: unknown},
+            router=router,
+            foregrounds=good.foregrounds,
+            settings=settings,
+            lineage=lineage_of(labelled),
+        )
 
 
-def _candidates(
-    stores: Mapping[str, FeatureStore],
-    foregrounds: Mapping[str, Foreground],
-    folds: Mapping[str, NDArray[np.int64]],
-    settings: FitSettings,
-    progress: Progress,
-    rng: np.random.Generator,
-) -> dict[str, Evidence]:
-    patches = sum(
-        len(store.features) * int(np.count_nonzero(foregrounds[name]))
-        for name, store in stores.items()
+def learn_defects(
+    good: GoodParts, settings: FitSettings, progress: Progress, labelled: Labelled
+) -> dict[str, AbnormalSide]:
+    """Make the abnormal side of every category: of its labelled defects, or of made-up ones.
+
+    Raises:
+        DatasetError: A labelled image cannot be used; it is named.
+    """
+    foreign = _foreign(good, settings)
+    taught = {name: defects for name, defects in labelled.items() if defects}
+    steps = sum(
+        heads_taught(len(taught.get(name, ())), settings.abnormal_weight) for name in good.stores
     )
-    with progress.task("candidates", patches) as advance:
-        return {
-            name: gather(store, foregrounds[name], folds[name], settings.rows_each, rng, advance)
-            for name, store in stores.items()
-        }
+    with progress.task("heads", steps) as advance:
+        sides = {}
+        for name in good.stores:
+            if name in taught:
+                shown = good_images(good, name)
+                sides[name] = teach(
+                    [_lesson(good, name, defect, shown) for defect in taught[name]],
+                    shown,
+                    good.scorings[name],
+                    rows=settings.abnormal_rows_each,
+                    view_patches=good.spec.patches,
+                    weight=settings.abnormal_weight,
+                    seed=settings.seed,
+                    advance=advance,
+                )
+            else:
+                sides[name] = _imagined(good, name, foreign[name], settings)
+                advance(1)
+    return sides
 
 
-def _fold_banks(
-    evidence: Mapping[str, Evidence],
-    folds: Mapping[str, NDArray[np.int64]],
-    settings: FitSettings,
-    progress: Progress,
-) -> dict[str, list[Tensor]]:
-    rows = settings.rows_each * FOLDS * len(evidence)
-    with progress.task("banks without each fold", rows) as advance:
-        return {
-            name: fold_rows(pool, folds[name], settings.rows_each, settings.seed, advance)
-            for name, pool in evidence.items()
-        }
+def good_images(good: GoodParts, name: str) -> list[Seen]:
+    """Look at good images of a category, each by the bank of its fold, where it is inspected."""
+    store, scoring = good.stores[name], good.scorings[name]
+    count = min(GOOD_IMAGES, len(store.images))
+    found = []
+    for image in np.linspace(0, len(store.images) - 1, count).astype(int):
+        shape = store.shapes[image]
+        inspected = np.flatnonzero(laid_over(good.foregrounds[name], shape))
+        position = np.stack(np.unravel_index(inspected, shape), axis=1)
+        patches = store.patches_of(image)[inspected].astype(np.float32)
+        located = locate(
+            torch.from_numpy(patches), torch.from_numpy(position), scoring.position_weight
+        )
+        found.append(see(located, good.fold_banks[name][good.folds[name][image]], scoring))
+    return found
 
 
-def _foreign(
-    evidence: Mapping[str, Evidence], trunk: Trunk, spec: Preprocessing, rng: np.random.Generator
-) -> dict[str, NDArray[np.float32]]:
+def look_at(good: GoodParts, name: str, canvas: NDArray[np.uint8]) -> Seen:
+    """Look at a prepared frame, (8 · Mh, 8 · Mw, 3) uint8, by the bank that ships; all patches."""
+    features = frame_features(good.trunk, canvas, good.spec)
+    scoring = good.scorings[name]
+    normal = located_rows(good.normal, name, scoring)
+    position = torch.from_numpy(np.argwhere(np.ones(features.shape[:2], np.bool_)))
+    patches = torch.from_numpy(features.reshape(len(position), -1))  # (Mh, Mw, D) → (n, D)
+    return see(locate(patches, position, scoring.position_weight), normal, scoring)
+
+
+def _lesson(good: GoodParts, name: str, defect: LabelledDefect, shown: Sequence[Seen]) -> Lesson:
+    canvas = read_prepared(defect.image, good.spec)
+    shape = map_of_canvas(canvas)
+    inspected = laid_over(good.foregrounds[name], shape)
+    share = patch_share(defect, good.spec)
+    return lesson_of(defect, look_at(good, name, canvas), share, inspected, shown)
+
+
+def _imagined(
+    good: GoodParts, name: str, foreign: NDArray[np.float32], settings: FitSettings
+) -> AbnormalSide:
+    pool, banks, scoring = good.evidence[name], good.fold_banks[name], good.scorings[name]
+    rng = np.random.default_rng(settings.seed)
+    return imagine(
+        pool,
+        unseen(pool, good.folds[name], banks, scoring, rng),
+        banks[0],
+        foreign,
+        scoring,
+        rows=settings.abnormal_rows_each,
+        weight=settings.abnormal_weight or 0.0,
+        seed=settings.seed,
+    )
+
+
+def _images(category: Category) -> int:
+    return len(category.train)
+
+
+def _foreign(good: GoodParts, settings: FitSettings) -> dict[str, NDArray[np.float32]]:
     """Gather, for every category, patches of anything but it: other products and plain textures."""
-    drawn = np.concatenate(
-        [extract(trunk, some) for some in np.split(textures(TEXTURES, spec.size_px, rng), TEXTURES)]
-    ).reshape(-1, trunk.dimensions)
+    pictures = textures(TEXTURES, good.spec.size_px, np.random.default_rng(settings.seed))
+    drawn = np.concatenate([extract(good.trunk, some[None])[0] for some in pictures])
     return {
         name: _thinned(
-            [drawn, *(pool.features for other, pool in evidence.items() if other != name)],
-            FOREIGN // len(evidence),
+            [drawn, *(pool.features for other, pool in good.evidence.items() if other != name)],
+            FOREIGN // len(good.evidence),
         )
-        for name in evidence
+        for name in good.evidence
     }
 
 

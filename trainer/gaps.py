@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from inspection.errors import InputError
-from trainer.banks import Evidence
+from trainer.coreset import Rows
 from trainer.search import nearest
 
 TEMPERATURE_FACTOR = 1.0
@@ -47,7 +47,13 @@ def temperature(name: str, gaps: Tensor) -> float:
     )
 
 
-def position_weight(pool: Evidence, folds: NDArray[np.int64], rng: np.random.Generator) -> float:
+def position_weight(
+    features: Rows,
+    image: NDArray[np.integer],
+    position: NDArray[np.integer],
+    folds: NDArray[np.int64],
+    rng: np.random.Generator,
+) -> float:
     """Say what one patch of displacement costs, λ of `inspection.scoring.locate`.
 
     λ = 0.5 · g / δ², g the median gap of a good patch to its like in other images, δ the median
@@ -57,17 +63,20 @@ def position_weight(pool: Evidence, folds: NDArray[np.int64], rng: np.random.Gen
     maps of EfficientNet-Lite0, AUPRO: transistors 86.9 → 93.5 %, the others within 0.4.
 
     Args:
-        pool: Patches of good images.
+        features: Patches of good images, (n, D).
+        image: (n,), which image each is of.
+        position: (n, 2), row and column in its map.
         folds: Fold of each image; a patch finds its like only in other folds.
         rng: Draws patches.
     """
-    numbers = rng.choice(len(pool.image), min(len(pool.image), ASKED + SHOWN), replace=False)
+    numbers = rng.choice(len(image), min(len(image), ASKED + SHOWN), replace=False)
     # In order, as they are read from disk.
     asked, shown = (np.sort(some) for some in np.split(numbers, [min(ASKED, len(numbers) // 2)]))
-    queries, rows = (torch.from_numpy(pool.features[some]) for some in (asked, shown))
-    fold_of = [torch.from_numpy(folds[pool.image[some]]) for some in (asked, shown)]
+    queries, rows = (torch.from_numpy(features[some]) for some in (asked, shown))
+    fold_of = [torch.from_numpy(folds[image[some]]) for some in (asked, shown)]
     gaps, index = nearest(queries, rows, 1, excluded=fold_of[0][:, None] == fold_of[1][None, :])
-    moved = pool.position[asked] - pool.position[shown[index[:, 0].numpy()]]
+    like = shown[index[:, 0].numpy()]
+    moved = position[asked].astype(np.int64) - position[like]
     differing = gaps[:, 0].numpy() > SAME
     if not differing.any():
         return 0.0

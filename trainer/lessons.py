@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from inspection.scoring import Scoring
+from trainer.clusters import gaps, k_means
 from trainer.coreset import greedy_k_centre
-from trainer.routing import k_means
 from trainer.search import attend, enhance, nearest
 
 CENTRES = 8
@@ -57,8 +57,8 @@ class Seen:
         )
 
     def enhanced(self, abnormal: Tensor, scoring: Scoring) -> Tensor:
-        """Put beside it what abnormal rows, (A, D), know: (n, Z)."""
-        distances, index = nearest(self.patches, abnormal, min(scoring.k, len(abnormal)))
+        """Put beside it what abnormal rows, (A, D) with A >= K, know: (n, Z)."""
+        distances, index = nearest(self.patches, abnormal, scoring.k)
         memory = attend(distances, index, abnormal, scoring.temperature)
         return enhance(self.patches, self.distances, self.memory, distances, memory)
 
@@ -138,8 +138,7 @@ def abnormal_rows(
     most = rows - int(CENTRE_SHARE * rows)
     kept = patches[greedy_k_centre(patches, most, rng)]
     centres = k_means(patches.astype(np.float64), CENTRES, rng)
-    gaps = np.stack([np.linalg.norm(patches - centre, axis=1) for centre in centres], axis=1)
-    nearest_centre = gaps.argmin(axis=1)
+    nearest_centre = gaps(patches, centres).argmin(axis=1)
     spread = np.stack(
         [
             patches[nearest_centre == i].std(axis=0)

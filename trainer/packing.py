@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -10,9 +11,9 @@ from numpy.typing import NDArray
 
 from inspection import bundle as formats
 from inspection.bank import bank_to_bytes
-from inspection.bundle import ANY_PRODUCT, Bundle, head_to_bytes, pack, read_bundle
+from inspection.bundle import ANY_PRODUCT, Bundle, pack, read_bundle
 from inspection.errors import ParityError
-from inspection.foreground import everywhere, foregrounds_to_bytes
+from inspection.foreground import foregrounds_to_bytes, laid_over
 from inspection.golden import (
     RELATIVE_TOLERANCE,
     Agreement,
@@ -22,18 +23,21 @@ from inspection.golden import (
     golden_to_bytes,
     oracle_agreement,
 )
+from inspection.heads import heads_to_bytes
 from inspection.lineage import lineage_to_bytes
 from inspection.manifest import RouteEntry
-from inspection.preprocessing import MIN_SIDE_PX, ResizePass, prepare
+from inspection.preprocessing import MIN_SIDE_PX, Preprocessing, ResizePass, prepare
 from inspection.routing import router_to_bytes
 from inspection.scoring import image_score
-from trainer import calibrate
+from trainer.banks import abnormal_bank, located_rows
+from trainer.calibrate import patch_scores
 from trainer.dataset import Category, read_image, resize
 from trainer.export import export_full, export_head, export_trunk
-from trainer.features import extract
+from trainer.features import frame_features
 from trainer.fit import Model
-from trainer.head import head_net
+from trainer.head import head_weights
 from trainer.runtime import Runtime
+from trainer.search import locate
 
 REVIEW_FRR, REJECT_FRR = 0.05, 0.01
 """Share of good parts that the first thresholds let be looked at, and be ejected."""
@@ -55,15 +59,17 @@ def make_bundle(model: Model, categories: Sequence[Category]) -> dict[str, bytes
         ParityError: Torch, numpy and ONNX Runtime do not agree on a golden frame.
     """
     trunk = export_trunk(model.trunk, model.preprocessing)
-    settings, grid = model.settings, model.preprocessing.grid
-    top = model.scorings[ANY_PRODUCT].top_patches(grid[0] * grid[1])
+    settings, spec = model.settings, model.preprocessing
+    top = model.scorings[ANY_PRODUCT].top_patches(spec.patches)
+    rows = {name: side.rows.numpy() for name, side in model.sides.items()}
+    heads = {name: head_weights(side.head) for name, side in model.sides.items()}
     files = {
         formats.TRUNK: trunk,
-        formats.HEAD_GRAPH: export_head(model.head),
-        formats.FULL: export_full(trunk, model.head, settings.k, top, model.preprocessing),
+        formats.HEAD_GRAPH: export_head(model.trunk.dimensions, settings.k),
+        formats.FULL: export_full(trunk, settings.k, top, spec),
         formats.NORMAL_BANK: bank_to_bytes(model.normal),
-        formats.ABNORMAL_BANK: bank_to_bytes(model.abnormal),
-        formats.HEAD: head_to_bytes(model.head),
+        formats.ABNORMAL_BANK: bank_to_bytes(abnormal_bank(rows, settings.abnormal_rows_each)),
+        formats.HEAD: heads_to_bytes(heads),
         formats.ROUTER: router_to_bytes(model.router),
         formats.FOREGROUND: foregrounds_to_bytes(model.foregrounds),
         formats.MODEL_CARD: _model_card(model, categories).encode(),
@@ -77,7 +83,7 @@ def make_bundle(model: Model, categories: Sequence[Category]) -> dict[str, bytes
         backbone=model.trunk.backbone.name,
         weights=model.trunk.backbone.weights_sha256,
         seed=settings.seed,
-        preprocessing={"size_px": settings.size_px},
+        preprocessing=dataclasses.asdict(spec),
         scoring={"k": settings.k, "top_fraction": settings.top_fraction},
         routes={product: _route(model, product) for product in model.calibrations},
     )
@@ -95,17 +101,16 @@ def check_parity(bundle: Bundle) -> list[Agreement]:
     agreements = []
     for number, golden in enumerate(golden_from_bytes(bundle.file(formats.GOLDEN))):
         route = bundle.route(golden.product)
-        found = runtime.inspect(golden.prepared[None], route)
-        features = runtime.patch_features(golden.prepared[None], route)[0]
-        if golden.product is None and runtime.recognise(golden.prepared) != bundle.recognise(
-            features
-        ):
+        found = runtime.inspect(golden.prepared, route)
+        features = runtime.patch_features(golden.prepared, route)
+        recognised = bundle.recognise(features.reshape(-1, features.shape[-1]))
+        if golden.product is None and runtime.recognise(golden.prepared) != recognised:
             raise ParityError(
                 f"golden frame {number}: {formats.TRUNK} and {formats.FULL} see other products in "
                 "it. No bundle is written"
             )
         answers = {
-            "ONNX Runtime": agreement(golden, found.maps[0], float(found.scores[0]), route),
+            "ONNX Runtime": agreement(golden, found.anomaly_map, found.score, route),
             "numpy": oracle_agreement(bundle, golden, features),
         }
         for name, agreed in answers.items():
@@ -126,7 +131,9 @@ def _route(model: Model, product: str) -> RouteEntry:
     thresholds = calibration.thresholds(REVIEW_FRR, REJECT_FRR)
     return RouteEntry(
         temperature=model.scorings[product].temperature,
-        abnormal_weight=model.settings.abnormal_weight,
+        position_weight=model.scorings[product].position_weight,
+        # What shows no product has no known defects.
+        abnormal_weight=0.0 if product == ANY_PRODUCT else model.sides[product].weight,
         good_scores=list(calibration.good_scores),
         review=thresholds.review,
         reject=thresholds.reject,
@@ -138,44 +145,55 @@ def _golden_frames(model: Model, categories: Sequence[Category]) -> list[GoldenF
     """Answer golden frames in torch: good parts and a damaged one of each category."""
     rng = np.random.default_rng(model.settings.seed)
     golden: list[GoldenFrame] = []
-    weight = model.settings.abnormal_weight
-    sides = calibrate.abnormal_sides(model.abnormal, head_net(model.head), weight)
     for category in categories:
-        good = [_moderate(read_image(path)) for path in category.train[:GOLDEN_GOOD]]
-        golden.extend(_answer(model, sides, category.name, frame) for frame in good)
-        golden.append(_answer(model, sides, category.name, _damaged(good[0], rng)))
+        good = [
+            _moderate(read_image(path), model.preprocessing)
+            for path in category.train[:GOLDEN_GOOD]
+        ]
+        golden.extend(_answer(model, category.name, frame) for frame in good)
+        golden.append(_answer(model, category.name, _damaged(good[0], rng)))
         if len(categories) > 1:
-            golden.append(_answer(model, sides, None, good[0]))
+            golden.append(_answer(model, None, good[0]))
     return golden
 
 
-def _answer(
-    model: Model,
-    sides: Mapping[str, calibrate.AbnormalSide],
-    product: str | None,
-    frame: NDArray[np.uint8],
-) -> GoldenFrame:
-    prepared = prepare(frame, model.preprocessing, resize)
+def _answer(model: Model, product: str | None, frame: NDArray[np.uint8]) -> GoldenFrame:
+    spec = model.preprocessing
+    prepared = prepare(frame, spec, resize)
     scoring = model.scorings[product or ANY_PRODUCT]
-    scores = calibrate.patch_scores(
-        torch.from_numpy(extract(model.trunk, prepared[None])[0]),
-        torch.from_numpy(model.normal.evidence_of(product)),
-        sides[product or ANY_PRODUCT],
+    features = frame_features(model.trunk, prepared, spec)
+    shape = (features.shape[0], features.shape[1])
+    scores = patch_scores(
+        locate(
+            torch.from_numpy(features.reshape(-1, features.shape[2])),
+            torch.from_numpy(np.argwhere(np.ones(shape, np.bool_))),
+            scoring.position_weight,
+        ),
+        located_rows(model.normal, product, scoring),
+        None if product is None else model.sides[product],
         scoring,
     ).numpy()
-    grid = model.preprocessing.grid
-    scores *= (everywhere(grid) if product is None else model.foregrounds[product]).ravel()
+    if product is not None:
+        scores *= laid_over(model.foregrounds[product], shape).ravel()
     return GoldenFrame(
         product=product,
         frame=frame,
         prepared=prepared,
-        anomaly_map=scores.reshape(grid),
-        score=image_score(scores, scoring),
+        anomaly_map=scores.reshape(shape),
+        score=image_score(scores, scoring, spec.patches),
     )
 
 
-def _moderate(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Shrink a large frame: golden frames travel with every bundle, uncompressed."""
+def _moderate(frame: NDArray[np.uint8], spec: Preprocessing) -> NDArray[np.uint8]:
+    """Make a large frame smaller: golden frames travel with every bundle, uncompressed.
+
+    Of tiles the middle is cut out instead, two by two of them, so that what they show stays what it
+    is and the seams are proven too.
+    """
+    if spec.fit == "tiles":
+        most = (2 * spec.size_px - spec.overlap_px) * spec.shrink
+        top, left = (max(0, (side - most) // 2) for side in frame.shape[:2])
+        return np.ascontiguousarray(frame[top : top + most, left : left + most])
     scale = LONGEST_GOLDEN_PX / max(frame.shape[:2])
     if scale >= 1:
         return frame
@@ -194,6 +212,14 @@ def _damaged(frame: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.u
     return damaged
 
 
+def _fitting(spec: Preprocessing) -> str:
+    """Tell in words how frames come to fit the network's input."""
+    if spec.fit == "tiles":
+        shrunk = f"{spec.shrink} times smaller" if spec.shrink > 1 else "as they are"
+        return f"frames {shrunk}, in tiles that overlap by {spec.overlap_px} px"
+    return "frames stretched" if spec.fit == "stretch" else "frames padded, their aspect kept"
+
+
 def _model_card(model: Model, categories: Sequence[Category]) -> str:
     """Tell a reader what the model was made of and what it promises."""
     settings, backbone = model.settings, model.trunk.backbone
@@ -201,7 +227,7 @@ def _model_card(model: Model, categories: Sequence[Category]) -> str:
         "# Model card",
         "",
         f"Backbone {backbone.name}, frozen, weights of SHA-256 {backbone.weights_sha256}; "
-        f"input {settings.size_px} × {settings.size_px} px RGB; "
+        f"input {settings.size_px} × {settings.size_px} px RGB, {_fitting(model.preprocessing)}; "
         f"{settings.rows_each} normal and {settings.abnormal_rows_each} abnormal rows a product; "
         f"seed {settings.seed}.",
         "",
@@ -214,16 +240,15 @@ def _model_card(model: Model, categories: Sequence[Category]) -> str:
     for category in categories:
         statement = model.calibrations[category.name].statement(REVIEW_FRR, REJECT_FRR)
         lines.append(f"| {category.name} | {len(category.train)} | {statement} |")
-    if settings.abnormal_weight == 0:
-        lines += [
-            "",
-            "No labelled defect was used: the abnormal side is trained on pseudo-abnormal rows and "
-            "has no weight in the score.",
-        ]
-    else:
-        lines += [
-            "",
-            "No labelled defect was used: the abnormal side is trained on pseudo-abnormal rows. It "
-            f"may raise a patch score, with weight {settings.abnormal_weight:g}.",
-        ]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", *_taught(model)]) + "\n"
+
+
+def _taught(model: Model) -> list[str]:
+    """Tell what labelled defects there were, and what they may do to a score."""
+    lines = []
+    for name, side in model.sides.items():
+        count = sum(image.category == name for image in model.lineage.labelled)
+        source = f"{count} labelled defects" if count else "made-up rows, no labelled defect"
+        effect = f"may raise a patch by weight {side.weight:g}" if side.weight else "has no weight"
+        lines.append(f"- {name}: the abnormal side rests on {source}; it {effect}.")
+    return lines

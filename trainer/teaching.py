@@ -42,6 +42,19 @@ class AbnormalSide:
     head: HeadNet
     weight: float
 
+    def raised(self, seen: Seen, scoring: Scoring) -> Tensor:
+        """Score patches, (n,): what the normal bank says, raised; see `inspection.scoring.fuse`."""
+        if self.weight == 0:
+            return seen.evidence
+        logits = self.head(seen.enhanced(self.rows, scoring))
+        return seen.evidence * (1.0 + self.weight * torch.relu(logits))
+
+
+def heads_taught(labelled: int, weight: float | None) -> int:
+    """How many heads are fitted for so many labelled images: one, and those that are only tried."""
+    parts = min(ROUNDS, labelled)
+    return 1 + (parts if weight is None and parts > 1 else 0)
+
 
 def teach(
     lessons: Sequence[Lesson],

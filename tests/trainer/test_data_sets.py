@@ -9,10 +9,11 @@ import pytest
 from inspection.bundle import read_bundle
 from trainer.dataset import Category, find_categories
 from trainer.evaluate import evaluate
-from trainer.fit import FitSettings, fit
+from trainer.fit import fit
 from trainer.packing import check_parity, make_bundle
 from trainer.progress import Progress
 from trainer.runtime import Runtime
+from trainer.settings import FitSettings
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "mvtec_ad"
 PRODUCTS = ("hazelnut_reduced", "transistor_reduced")
