@@ -21,7 +21,8 @@ from trainer.backbones.catalogue import NAMES
 from trainer.backbones.published import PUBLISHED
 from trainer.bundle_folder import check_target, open_bundle, write_bundle
 from trainer.dataset import find_categories
-from trainer.evaluate import evaluate, table
+from trainer.evaluate import evaluate
+from trainer.evaluation_table import table
 from trainer.fit import FitSettings, fit
 from trainer.foreground import read_foregrounds
 from trainer.labelled import Labelled, draw_defects
