@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from trainer.bundle_folder import open_bundle
@@ -14,6 +15,7 @@ from trainer.evaluate import figures_of, inspect_tests
 from trainer.progress import Progress
 from trainer.report.mistakes import false_accepts, false_rejects
 from trainer.report.page import report_page
+from trainer.results import CategoryResults
 from trainer.runtime import Runtime
 
 
@@ -46,8 +48,14 @@ def _report(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({"report": str(args.out), **figures}, indent=1, allow_nan=False))
     else:
-        print(
-            f"{args.out}: {len(false_accepts(results))} defective parts passed, "
-            f"{len(false_rejects(results))} good parts did not"
-        )
+        print(f"{args.out}: {_mistakes(results)}")
     return 0
+
+
+def _mistakes(results: Sequence[CategoryResults]) -> str:
+    defective = sum(int(each.defects.sum()) for each in results)
+    good = sum(len(each.images) for each in results) - defective
+    return (
+        f"defective parts passed: {len(false_accepts(results))} of {defective}; "
+        f"good parts not passed: {len(false_rejects(results))} of {good}"
+    )

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from inspection.metrics import precision_recall_curve, roc_curve
 from inspection.thresholds import Thresholds
-from trainer.report.markup import Markup, join, tag
+from trainer.report.markup import Markup, join, signed, tag
 
 WIDTH, HEIGHT = 340, 250
 LEFT, RIGHT, TOP, BOTTOM = 40, 14, 22, 36
@@ -99,7 +99,7 @@ def score_chart(
     # Beyond, every part is ejected, and how far beyond changes nothing.
     high = thresholds.reject + max(thresholds.reject - low, 1e-6)
     edges = np.linspace(low, high, BINS + 1)
-    x = _Scale(0, BINS + 1, LEFT, WIDTH - RIGHT)
+    x = _Scale(0, BINS + 2, LEFT, WIDTH - RIGHT)  # a bar's width is left free before the last
     kinds = [
         np.bincount(np.minimum(np.searchsorted(edges, some, "right") - 1, BINS), minlength=BINS + 1)
         for some in (scores[~is_defect], scores[is_defect])
@@ -107,20 +107,21 @@ def score_chart(
     most = [max(int(counts.max()), 1) for counts in kinds]
     y = _Scale(most[0], -most[1], TOP + 14, HEIGHT - BOTTOM)
     bars = [
-        _rectangle(x(i), y(sign * count), x(i + 1) - x(i) - 1, y(0), kind)
+        _rectangle(x(i + (i == BINS)), y(sign * count), x(1) - x(0) - 1, y(0), kind)
         for kind, sign, counts in (("good", 1, kinds[0]), ("defect", -1, kinds[1]))
         for i, count in enumerate(counts)
         if count
     ]
     place = _Scale(low, high, x(0), x(BINS))
-    ticks = [value for value in _round_values(low, high) if place(value) < x(BINS) - 8]
+    ticks = [value for value in _round_values(low, high) if place(value) < x(BINS) - 20]
     return _svg(
         "Scores of good parts, upwards, and of defective parts, downwards",
         *(_rule(place(value), y(0) - 2, place(value), y(0) + 2, "axis") for value in ticks),
         *bars,
-        _rule(x(0), y(0), x(BINS + 1), y(0), "axis"),
-        *(_text(place(v), HEIGHT - BOTTOM + 14, f"{v:g}", "tick", "middle") for v in ticks),
-        _text(x(BINS + 1), HEIGHT - BOTTOM + 14, f">{high:.3g}", "tick", "end"),
+        _rule(x(0), y(0), x(BINS), y(0), "axis"),
+        _rule(x(BINS + 1), y(0), x(BINS + 2), y(0), "axis"),
+        *(_text(place(v), HEIGHT - BOTTOM + 14, signed(v, "g"), "tick", "middle") for v in ticks),
+        _text(x(BINS + 2), HEIGHT - BOTTOM + 14, f"> {high:.3g}", "tick", "end"),
         *_threshold_lines(thresholds, place),
         _text(LEFT - 6, y(most[0]) + 4, str(most[0]), "tick", "end"),
         _text(LEFT - 6, y(-most[1]) + 4, str(most[1]), "tick", "end"),
@@ -135,7 +136,7 @@ def interval_bar(value: float, ends: Sequence[float] | None, low: float = 0.0) -
     x = _Scale(low, 1, 4, 116)
     parts = [_rule(4, 7, 116, 7, "track")]
     parts += [_rule(x(each), 4, x(each), 10, "track") for each in (low, (1 + low) / 2, 1)]
-    if ends is not None:
+    if ends is not None and ends[0] < ends[1]:
         parts.append(_rule(x(max(ends[0], low)), 7, x(max(ends[1], low)), 7, "interval"))
     parts.append(tag("circle", cx=x(max(value, low)), cy=7, r=3, class_="dot"))
     said = f"{100 * value:.1f} %" + (
@@ -147,9 +148,10 @@ def interval_bar(value: float, ends: Sequence[float] | None, low: float = 0.0) -
 def _above(
     scores: NDArray[np.float64], thresholds: Thresholds
 ) -> list[tuple[str, NDArray[np.bool_]]]:
+    """What lies above either threshold; reject first, so that review is drawn over it."""
     return [
-        ("review", scores > thresholds.review),
         ("reject", scores > thresholds.reject),
+        ("review", scores > thresholds.review),
     ]
 
 
@@ -173,14 +175,14 @@ def _chart(title: str, x_label: str, y_label: str, *drawn: Markup) -> Markup:
 
 
 def _marks(marks: Sequence[tuple[str, float, float]]) -> list[Markup]:
-    """Review as a full dot and reject as an open square, with their names beside them."""
+    """Review as a full dot and reject as an open square, which also holds the dot."""
     drawn: list[Markup] = []
     for name, share_x, share_y in marks:
         x, y = X_SHARE(share_x), Y_SHARE(share_y)
         if name == "review":
             drawn.append(tag("circle", cx=x, cy=y, r=4, class_="dot"))
         else:
-            drawn.append(tag("rect", x=x - 4, y=y - 4, width=8, height=8, class_="square"))
+            drawn.append(tag("rect", x=x - 6, y=y - 6, width=12, height=12, class_="square"))
     return drawn
 
 

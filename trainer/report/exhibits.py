@@ -54,8 +54,8 @@ def _outline(drawn: NDArray[np.uint8], mask: NDArray[np.bool_]) -> None:
     shares = cv2.resize(mask.astype(np.float32), drawn.shape[1::-1], interpolation=cv2.INTER_AREA)
     inside = (shares > 0).astype(np.uint8)
     edges, _ = cv2.findContours(inside, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(drawn, edges, -1, (0, 0, 0), 3)
-    cv2.drawContours(drawn, edges, -1, OUTLINE, 1)
+    cv2.drawContours(drawn, edges, -1, (0, 0, 0), 4)
+    cv2.drawContours(drawn, edges, -1, OUTLINE, 2)
 
 
 def _data_uri(rgb: NDArray[np.uint8]) -> str:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import html
 
+VOID = frozenset({"img", "meta", "wbr"})
+"""Elements of HTML that have no end."""
+
 
 class Markup(str):
     """Text that is HTML already."""
@@ -11,12 +14,12 @@ class Markup(str):
     __slots__ = ()
 
 
-def tag(name: str, *children: str, **attributes: object) -> Markup:
+def tag(name: str, /, *children: str, **attributes: object) -> Markup:
     """Write an element; children that are not `Markup` are escaped, and so is every attribute.
 
     Args:
         name: As `td`.
-        children: In order.
+        children: In order; none in a void element.
         attributes: An underscore at the end is dropped (`class_`), one inside becomes a hyphen;
             None leaves the attribute out.
     """
@@ -25,7 +28,8 @@ def tag(name: str, *children: str, **attributes: object) -> Markup:
         for key, value in attributes.items()
         if value is not None
     )
-    return Markup(f"<{name}{said}>{join(*children)}</{name}>")
+    start = f"<{name}{said}>"
+    return Markup(start if name in VOID else f"{start}{join(*children)}</{name}>")
 
 
 def join(*children: str) -> Markup:
@@ -33,6 +37,11 @@ def join(*children: str) -> Markup:
     return Markup(
         "".join(child if isinstance(child, Markup) else _escape(child) for child in children)
     )
+
+
+def signed(value: float, form: str) -> str:
+    """Format a number with the minus sign that is as wide as a plus."""
+    return format(value, form).replace("-", "−")
 
 
 def _escape(text: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from inspection.bundle import Bundle
 from trainer.report.exhibits import exhibit
-from trainer.report.markup import Markup, join, tag
+from trainer.report.markup import Markup, join, signed, tag
 from trainer.results import CategoryResults, ImageResult
 
 MOST = 20
@@ -123,13 +123,20 @@ def _card(bundle: Bundle, number: int, judged: Judged, root: Path) -> Markup:
         tag(
             "div",
             tag("p", f"{number}", tag("b", verdict), class_="verdict"),
-            tag("p", f"{judgement.score:.2f}", class_="figure"),
-            tag("p", f"review {review:.2f}, reject {reject:.2f}"),
+            tag("p", signed(judgement.score, ".2f"), class_="figure"),
+            tag("p", f"review above {review:.2f}"),
+            tag("p", f"reject above {reject:.2f}"),
             tag("p", f"p = {judgement.p_value:.3f}"),
-            tag("p", tag("b", judged.product), f" · {sample.defect or 'good'}"),
-            tag("p", str(place), class_="file"),
+            tag("p", tag("b", judged.product), " · ", sample.defect or "good"),
+            tag("p", _breakable(place), class_="file"),
         ),
     )
+
+
+def _breakable(place: Path) -> Markup:
+    """A path that a line may end in, behind each folder."""
+    *folders, name = place.parts
+    return join(*(join(folder, "/", tag("wbr")) for folder in folders), name)
 
 
 def _picture(uri: str, said: str) -> Markup:

@@ -27,9 +27,9 @@ SECTIONS = {
 READING = (
     "Figures are in percent; below each stands the interval that holds {confidence:g} % of {draws} "
     "bootstrap draws of the test images. It tells how far a figure may be off because images are "
-    "few, not whether they are like those of your line. Where every draw agrees, the interval has "
-    "no width, and that is no proof: of n parts without a mistake, a rate of up to 3/n remains "
-    "possible. Not passed is what a person must look at or what is ejected."
+    "few, not whether they are like those of your line. No spread means that all draws agree, and "
+    "proves nothing: after n parts without a mistake, a rate of up to 3/n remains possible. Not "
+    "passed is what a person must look at or what is ejected."
 )
 
 CHARTS = (
@@ -40,9 +40,9 @@ CHARTS = (
 
 EXHIBITS = (
     "Left the image, right the same with its anomaly map: colour begins at half the review "
-    "threshold and is full at twice the reject threshold. White boxes are regions found, a blue "
-    "line is the mask. Scores are robust σ above the median good part; p is the share of good "
-    "parts that look at least as bad."
+    "threshold and is full at twice the reject threshold, white boxes are regions found, a blue "
+    "line is the mask, and the frame has the colour of the verdict. Scores are robust σ above the "
+    "median good part; p is the share of good parts that look at least as bad."
 )
 
 
@@ -80,8 +80,8 @@ def report_page(
     ]
     style = resources.files("trainer.report").joinpath("style.css").read_text("utf-8")
     head = join(
-        Markup('<meta charset="utf-8">'),
-        Markup('<meta name="viewport" content="width=device-width, initial-scale=1">'),
+        tag("meta", charset="utf-8"),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("title", title),
         tag("style", Markup(style)),
     )

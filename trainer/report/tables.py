@@ -12,11 +12,11 @@ from trainer.results import CategoryResults
 
 HEADLINES = (
     ("mean", "image_auroc", "Image AUROC", "mean over products, product known"),
-    ("mean", "aupro", "AUPRO", "mean over products with outlined defects"),
-    ("class_blind", "image_auroc", "Image AUROC, pooled", "all products under one threshold"),
-    ("unknown_product", "image_auroc", "Image AUROC, product not named", "pooled, routed by look"),
-    ("mean", "frr", "Good parts not passed", "mean over products; review counts as not passed"),
-    ("mean", "escape_rate", "Defective parts passed", "mean over products"),
+    ("mean", "aupro", "AUPRO", "mean over products whose defects are outlined"),
+    ("class_blind", "image_auroc", "Pooled AUROC", "all products under one threshold"),
+    ("unknown_product", "image_auroc", "Product unknown", "pooled AUROC, routed by look"),
+    ("mean", "frr", "Good, not passed", "mean over products, product known"),
+    ("mean", "escape_rate", "Defective, passed", "mean over products, product known"),
 )
 """Part of the report, figure, what it is called, and what of."""
 
@@ -157,7 +157,9 @@ def _bar(value: float | None, ends: Sequence[float] | None, low: float = 0.0) ->
 
 
 def _ends(ends: Sequence[float] | None) -> str:
-    return "" if ends is None else f"{100 * ends[0]:.1f} – {100 * ends[1]:.1f}"
+    if ends is None:
+        return ""
+    return "no spread" if ends[0] == ends[1] else f"{100 * ends[0]:.1f} – {100 * ends[1]:.1f}"
 
 
 def _counted(results: CategoryResults) -> str:
