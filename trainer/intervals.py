@@ -27,7 +27,7 @@ from trainer.results import CategoryResults
 from trainer.unknown_product import recognised_scores
 
 DRAWS = 1000
-"""With 1000 the ends of an interval move by about a tenth of its width from seed to seed."""
+"""Of six products with 520 images all intervals take 4 s of a core (measured)."""
 
 SEED = 0
 """Of the draws. Not the seed of the fit: two bundles are compared on the same draws."""

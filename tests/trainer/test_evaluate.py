@@ -10,13 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from rich.console import Console
 
 from inspection.errors import DatasetError, InputError
+from inspection.scoring import image_score
 from tests.trainer.parts import good_part, touch, write_category, write_image
 from trainer.cli import main
 from trainer.dataset import Category, find_categories
-from trainer.evaluate import FIGURES, evaluate
+from trainer.evaluate import FIGURES, evaluate, inspect_tests
 from trainer.evaluation_table import table
 from trainer.progress import Progress
 from trainer.runtime import Runtime
@@ -113,6 +115,54 @@ def test_a_product_with_one_kind_of_test_image_has_counts_and_no_figures(
     assert report["mean"]["image_auroc"] == report["categories"]["washer"]["image_auroc"]
     assert report["mean"]["aupro"] is None
     json.dumps(report, allow_nan=False)
+
+
+def test_each_defect_type_is_measured_against_all_good_parts(parts: Path, runtime: Runtime) -> None:
+    bolt, _ = find_categories(parts)
+    # Of the six scratches two are called dents, and a part without damage is called a stain.
+    names = iter(["dent", "dent", *["scratch"] * 4])
+    test = [
+        dataclasses.replace(sample, defect=next(names)) if sample.defect else sample
+        for sample in bolt.test
+    ]
+    spotless = next(i for i, sample in enumerate(test) if sample.defect is None)
+    test[spotless] = dataclasses.replace(test[spotless], defect="stain", mask=None)
+    categories = changed(parts, test=tuple(test), has_masks=False)
+
+    found = evaluate(runtime, categories, QUIET)["defect_types"]
+
+    results, _ = inspect_tests(runtime, categories, QUIET)
+    assert list(found["bolt"]) == ["dent", "scratch", "stain"]
+    assert [row["n_defect"] for row in found["bolt"].values()] == [2, 4, 1]
+    for name, row in found["bolt"].items():
+        of_type, good = results.of_type(name), ~results.defects
+        won = results.scores[of_type][:, None] > results.scores[good][None, :]
+        assert row["image_auroc"] == won.mean()
+        assert row["escape_rate"] == results.passed[of_type].mean()
+    assert found["bolt"]["stain"]["image_auroc"] < 1 == found["bolt"]["dent"]["image_auroc"]
+
+
+def test_the_record_of_an_image_says_what_the_station_would(parts: Path, runtime: Runtime) -> None:
+    categories = find_categories(parts)
+
+    results = inspect_tests(runtime, categories, QUIET)
+
+    for category, each in zip(categories, results, strict=True):
+        route = runtime.bundle.route(category.name)
+        assert (each.name, each.has_masks) == (category.name, category.has_masks)
+        assert each.left_out == ()
+        assert [image.sample for image in each.images] == list(category.test)
+        assert {image.shape for image in each.images} == {(80, 96)}
+        assert each.passed.tolist() == (each.scores <= route.thresholds.review).tolist()
+        for image in each.images:
+            raw = scoring_of(runtime, image.anomaly_map)
+            assert image.judgement.score == pytest.approx(
+                route.calibration.standardise(raw), rel=1e-3, abs=1e-3
+            )
+
+
+def scoring_of(runtime: Runtime, anomaly_map: NDArray[np.float32]) -> float:
+    return image_score(anomaly_map.ravel(), runtime.bundle.route("bolt").scoring)
 
 
 def test_masks_that_outline_nothing_give_no_pixel_figures(

@@ -113,7 +113,7 @@ def score_chart(
         if count
     ]
     place = _Scale(low, high, x(0), x(BINS))
-    ticks = [value for value in _round_values(low, high) if place(value) < x(BINS) - 20]
+    ticks = [value for value in _round_values(low, high) if place(value) < x(BINS) - 32]
     return _svg(
         "Scores of good parts, upwards, and of defective parts, downwards",
         *(_rule(place(value), y(0) - 2, place(value), y(0) + 2, "axis") for value in ticks),

@@ -85,7 +85,7 @@ def _tests_table(results: Sequence[CategoryResults]) -> Markup:
             tag("th", each.name, scope="row"),
             tag("td", str(len(each.images)), class_="number"),
             tag("td", _contents(each), class_="digest"),
-            tag("td", _names([sample.image.name for sample in each.left_out])),
+            tag("td", _names([f"{one.defect}/{one.image.name}" for one in each.left_out])),
         )
         for each in results
     ]

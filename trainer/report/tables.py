@@ -23,6 +23,9 @@ HEADLINES = (
 LOWEST_AUROC = 0.5
 """Where the track of an AUROC begins: what guessing gives."""
 
+AUROC_TRACK = f"{100 * LOWEST_AUROC:.0f} – 100"
+"""What stands above such tracks."""
+
 
 def headlines(figures: Mapping[str, Any]) -> Markup:
     """The figures that are asked for first, each with its interval."""
@@ -50,7 +53,7 @@ def products_table(figures: Mapping[str, Any]) -> Markup:
     head = (
         column("product"),
         *(numbers(each) for each in (*counts, "image AUROC")),
-        column(""),
+        column(AUROC_TRACK),
         *(numbers(each) for each in (*others, "not passed", "passed")),
     )
     spread = figures["intervals"]
@@ -83,7 +86,7 @@ def types_table(figures: Mapping[str, Any]) -> Markup:
         return tag("p", "There are no defective test images.")
     head = (
         *(column("product"), column("defect type"), numbers("images")),
-        *(numbers("image AUROC"), column(""), numbers("passed"), column("")),
+        *(numbers("image AUROC"), column(AUROC_TRACK), numbers("passed"), column("0 – 100")),
     )
     return table(head, rows)
 

@@ -248,7 +248,8 @@ def test_what_was_learned_from_is_listed_and_left_out(data: Path, tmp_path: Path
 
     tests, lessons = rests_on.split("<h3>Labelled defects learned from</h3>")
     assert re.search(
-        r'>bolt</th><td class="number">5</td><td class="digest">[0-9a-f]{64}</td><td>0.png<', tests
+        r'>bolt</th><td class="number">5</td><td class="digest">[0-9a-f]{64}</td><td>dent/0.png<',
+        tests,
     )
     assert '<td>dent</td><td class="number">1</td><td>mask</td><td>0.png</td>' in lessons
 
