@@ -18,7 +18,7 @@ import pytest
 from inspection.bundle import MODEL_CARD
 from tests.trainer.conftest import SMALL
 from tests.trainer.parts import damage, good_part, touch, write_category, write_image
-from trainer import cli, fit
+from trainer import cli, commands, fit
 from trainer.bundle_folder import open_bundle
 from trainer.cli import main
 from trainer.dataset import read_image
@@ -214,7 +214,7 @@ def test_a_failing_disk_is_one_line(
     def fail(*given: Any) -> None:
         raise error
 
-    monkeypatch.setattr(cli, "check_target", fail)
+    monkeypatch.setattr(commands.fit, "check_target", fail)
 
     said = refused(["fit", str(tmp_path), "--out", str(tmp_path / "b")], capsys)
 
