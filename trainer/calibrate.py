@@ -33,8 +33,10 @@ LEAST_IMAGES = 4
 LONGEST_BLOCK = 8
 """Consecutive images that are held out together."""
 
-ANY_PRODUCT_IMAGES = 48
-"""Images of each category, spread over it, that calibrate the route of unknown products."""
+ANY_PRODUCT_IMAGES = 300
+"""Images, spread over all categories, that calibrate the route of unknown products: as many as an
+FRR of 1 % needs. Each searches the rows of all categories, so a number for each category would take
+time with the square of theirs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +78,12 @@ def fold_rows(
     advance: Callable[[int], None],
 ) -> list[Tensor]:
     """Choose, for every fold, a bank from the candidates of the other folds: FOLDS × (N, D)."""
-    banks = []
+    banks, fold_of_each = [], folds[evidence.image[evidence.candidates]]
     for fold in range(FOLDS):
-        pool = evidence.features[folds[evidence.image] != fold]
-        chosen = greedy_k_centre(pool, rows, np.random.default_rng([seed, fold]), advance)
-        banks.append(torch.from_numpy(pool[chosen]))
+        others = evidence.candidates[fold_of_each != fold]
+        rng = np.random.default_rng([seed, fold])
+        chosen = greedy_k_centre(evidence.features, rows, rng, advance, others)
+        banks.append(torch.from_numpy(evidence.features[chosen]))
     return banks
 
 
@@ -114,7 +117,8 @@ def calibrate(
         count = len(store.images)
         folds = folds_of(count)
         seen = torch.from_numpy(foregrounds[name].ravel().astype(np.float32))
-        picked = set(np.linspace(0, count - 1, min(count, ANY_PRODUCT_IMAGES)).astype(int))
+        some = min(count, -(-ANY_PRODUCT_IMAGES // len(stores)))
+        picked = set(np.linspace(0, count - 1, some).astype(int))
         scores = []
         for image in range(count):
             patches = torch.from_numpy(np.asarray(store.features[image], np.float32))

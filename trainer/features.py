@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from inspection.errors import InputError
 from inspection.preprocessing import Preprocessing
+from trainer.augment import AS_THEY_ARE, Augmentation
 from trainer.dataset import read_prepared
 from trainer.trunk import Trunk
 
@@ -30,41 +31,53 @@ class FeatureStore:
 
     Attributes:
         images: Their files.
-        features: (images, P, D) float16, a memory map: gone when the store is closed. Half
-            precision moves a patch by 2e-4 of its length, far below the distance between parts.
+        features: (entries, P, D) float16, a memory map: gone when the store is closed. The images
+            first, then copies of them all, and so on: entry e is of image e modulo their number.
+            Half precision moves a patch by 2e-4 of its length, far below the distance between
+            parts.
     """
 
     images: tuple[Path, ...]
     features: NDArray[np.float16]
 
-    def rows(self, image: NDArray[np.integer], patch: NDArray[np.integer]) -> NDArray[np.float32]:
+    def rows(self, entry: NDArray[np.integer], patch: NDArray[np.integer]) -> NDArray[np.float32]:
         """Gather single patches, (n,) and (n,) → (n, D) float32."""
-        return np.asarray(self.features[image, patch], np.float32)
+        return np.asarray(self.features[entry, patch], np.float32)
 
 
 @contextmanager
 def feature_store(
-    trunk: Trunk, images: Sequence[Path], spec: Preprocessing, advance: Advance
+    trunk: Trunk,
+    images: Sequence[Path],
+    spec: Preprocessing,
+    advance: Advance,
+    augmentation: Augmentation = AS_THEY_ARE,
+    seed: int = 0,
 ) -> Iterator[FeatureStore]:
-    """Compute patch features of images and hold them until the block ends.
+    """Compute patch features of images and their copies, and hold them until the block ends.
 
     Raises:
         DatasetError: An image cannot be used; it is named.
         InputError: The disk has no room for the features.
     """
-    patches = spec.grid[0] * spec.grid[1]
+    patches, entries = spec.grid[0] * spec.grid[1], len(images) * (1 + augmentation.copies)
+
+    def entry(number: int) -> NDArray[np.uint8]:
+        frame = read_prepared(images[number % len(images)], spec)
+        return frame if number < len(images) else augmentation.copy(frame, [seed, number])
+
     with TemporaryDirectory(prefix="dualbank-features-") as folder:
-        _check_room(Path(folder), len(images) * patches * trunk.dimensions * 2)
+        _check_room(Path(folder), entries * patches * trunk.dimensions * 2)
         features = np.lib.format.open_memmap(
             Path(folder) / "features.npy",
             mode="w+",
             dtype=np.float16,
-            shape=(len(images), patches, trunk.dimensions),
+            shape=(entries, patches, trunk.dimensions),
         )
-        for start in range(0, len(images), BATCH):
-            batch = images[start : start + BATCH]
-            features[start : start + len(batch)] = extract(
-                trunk, np.stack([read_prepared(path, spec) for path in batch])
+        for start in range(0, entries, BATCH):
+            batch = range(start, min(start + BATCH, entries))
+            features[batch.start : batch.stop] = extract(
+                trunk, np.stack([entry(number) for number in batch])
             )
             advance(len(batch))
         yield FeatureStore(tuple(images), features)

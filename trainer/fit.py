@@ -27,6 +27,7 @@ from inspection.preprocessing import Preprocessing
 from inspection.routing import Router
 from inspection.scoring import Head, Scoring
 from inspection.thresholds import Calibration
+from trainer.augment import AS_THEY_ARE, Augmentation
 from trainer.backbones.catalogue import DEFAULT, load_backbone
 from trainer.banks import Evidence, gather, normal_bank, textures
 from trainer.calibrate import (
@@ -38,6 +39,7 @@ from trainer.calibrate import (
     folds_of,
 )
 from trainer.contrast import contrast
+from trainer.coreset import Rows
 from trainer.dataset import Category, read_prepared
 from trainer.features import FeatureStore, extract, feature_store
 from trainer.head import EPOCHS, head_weights, train_head
@@ -53,7 +55,8 @@ TEXTURES = 24
 """Drawn pictures that stand for foreign material."""
 
 FOREIGN = 40_000
-"""Foreign patches of each category, about; some 14,000 are drawn from them."""
+"""Foreign patches of all categories together, about; as many examples are drawn from them as the
+head has and the abnormal banks need."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,7 @@ class FitSettings:
         seed: Of every random draw.
         backbone: As `trainer.backbones.catalogue.load_backbone` takes it.
         weights: Checkpoint of the backbone; None for that of the installed package.
+        augmentation: In what copies of good pictures differ, that the normal bank learns from too.
     """
 
     size_px: int = 256
@@ -82,6 +86,7 @@ class FitSettings:
     seed: int = 0
     backbone: str = DEFAULT
     weights: Path | None = None
+    augmentation: Augmentation = AS_THEY_ARE
 
     def __post_init__(self) -> None:
         if self.rows_each < 16 or self.abnormal_rows_each < 16 or not 1 <= self.k <= 16:
@@ -135,24 +140,30 @@ def fit(
 
     Raises:
         DatasetError: An image cannot be used; it is named.
-        InputError: The backbone or its weights cannot be used.
+        InputError: The backbone or its weights cannot be used, or copies would be turned away from
+            under their foreground.
         NotEnoughSamplesError: A category is too small.
     """
     for category in categories:
         check_enough(category.name, len(category.train))
+    if masked and settings.augmentation.turns:
+        raise InputError(
+            "copies that are turned do not lie under the masks of the foreground; leave out one of "
+            "them"
+        )
     spec = Preprocessing(settings.size_px)
     foregrounds = {each.name: everywhere(spec.grid) for each in categories} | dict(masked or {})
     rng = np.random.default_rng(settings.seed)
     trunk = Trunk(load_backbone(settings.backbone, settings.weights, settings.size_px)).eval()
     trunk.learn_lengths(torch.from_numpy(_first_look(categories, spec)))
     with ExitStack() as held:
-        stores = _extract_all(categories, trunk, spec, progress, held)
-        evidence = {name: gather(store, rng, foregrounds[name]) for name, store in stores.items()}
+        stores = _extract_all(categories, trunk, spec, settings, progress, held)
+        folds = {name: folds_of(len(store.images)) for name, store in stores.items()}
+        evidence = _candidates(stores, foregrounds, folds, settings, progress, rng)
         with progress.task("normal bank", settings.rows_each * len(stores)) as advance:
             sources = {category.name: category.train for category in categories}
             rows_each, grid_width = settings.rows_each, spec.grid[1]
             normal = normal_bank(evidence, sources, rows_each, grid_width, rng, advance)
-        folds = {name: folds_of(len(store.images)) for name, store in stores.items()}
         fold_banks = _fold_banks(evidence, folds, settings, progress)
         foreign = _foreign(evidence, trunk, spec, rng)
         examples = contrast(
@@ -210,13 +221,38 @@ def _extract_all(
     categories: Sequence[Category],
     trunk: Trunk,
     spec: Preprocessing,
+    settings: FitSettings,
     progress: Progress,
     held: ExitStack,
 ) -> dict[str, FeatureStore]:
-    with progress.task("patch features", _images(categories)) as advance:
+    entries = _images(categories) * (1 + settings.augmentation.copies)
+    with progress.task("patch features", entries) as advance:
         return {
-            category.name: held.enter_context(feature_store(trunk, category.train, spec, advance))
+            category.name: held.enter_context(
+                feature_store(
+                    trunk, category.train, spec, advance, settings.augmentation, settings.seed
+                )
+            )
             for category in categories
+        }
+
+
+def _candidates(
+    stores: Mapping[str, FeatureStore],
+    foregrounds: Mapping[str, Foreground],
+    folds: Mapping[str, NDArray[np.int64]],
+    settings: FitSettings,
+    progress: Progress,
+    rng: np.random.Generator,
+) -> dict[str, Evidence]:
+    patches = sum(
+        len(store.features) * int(np.count_nonzero(foregrounds[name]))
+        for name, store in stores.items()
+    )
+    with progress.task("candidates", patches) as advance:
+        return {
+            name: gather(store, foregrounds[name], folds[name], settings.rows_each, rng, advance)
+            for name, store in stores.items()
         }
 
 
@@ -243,15 +279,16 @@ def _foreign(
     ).reshape(-1, trunk.dimensions)
     return {
         name: _thinned(
-            [drawn, *(pool.features for other, pool in evidence.items() if other != name)]
+            [drawn, *(pool.features for other, pool in evidence.items() if other != name)],
+            FOREIGN // len(evidence),
         )
         for name in evidence
     }
 
 
-def _thinned(pools: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """Join pools, each to its share of `FOREIGN`: whole, C categories would take C² of memory."""
-    share = min(1.0, FOREIGN / sum(map(len, pools)))
+def _thinned(pools: Sequence[Rows], count: int) -> NDArray[np.float32]:
+    """Join pools, each to its share of `count`: whole, C categories would take C² of memory."""
+    share = min(1.0, count / sum(map(len, pools)))
     return np.concatenate(
         [pool[np.linspace(0, len(pool) - 1, int(share * len(pool))).astype(int)] for pool in pools]
     )

@@ -32,7 +32,8 @@ def learn_router(stores: Mapping[str, FeatureStore], rng: np.random.Generator) -
     """
     prototypes, product, reach = [], [], []
     for number, store in enumerate(stores.values()):
-        described = np.stack([descriptor(image) for image in store.features])  # (images, E)
+        pictures = store.features[: len(store.images)]
+        described = np.stack([descriptor(image) for image in pictures])  # (images, E)
         centres = k_means(described, PROTOTYPES, rng)
         prototypes.append(centres)
         product.append(np.full(len(centres), number, np.int32))

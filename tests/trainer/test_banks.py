@@ -14,10 +14,13 @@ from trainer.banks import (
     LEAST_SHARE,
     Evidence,
     abnormal_bank,
+    gather,
     normal_bank,
     pseudo_abnormal,
     textures,
 )
+from trainer.calibrate import fold_rows, folds_of
+from trainer.features import FeatureStore
 
 GRID_WIDTH = 6
 D = 7
@@ -29,7 +32,7 @@ def tagged(images: int, patches: int, product: int) -> Evidence:
     patch = np.tile(np.arange(patches), images)
     noise = np.random.default_rng(product).random((len(image), D - 3))
     features = np.column_stack([np.full(len(image), product), image, patch, noise])
-    return Evidence(features.astype(np.float32), image, patch)
+    return Evidence(features.astype(np.float32), image, patch, np.arange(len(image)))
 
 
 def tagged_bank(
@@ -160,3 +163,46 @@ def test_textures_are_all_different_and_fill_the_input() -> None:
     assert drawn.dtype == np.uint8
     assert len({picture.tobytes() for picture in drawn}) == 6
     assert min(picture.std() for picture in drawn) > 0
+
+
+# --- candidates -----------------------------------------------------------------------------------
+
+
+def test_every_inspected_patch_is_a_candidate_and_says_truly_where_it_is_from() -> None:
+    stored = np.random.default_rng(0).random((5, 4, D)).astype(np.float16)
+    store = FeatureStore(tuple(Path(f"{i}.png") for i in range(5)), stored)
+    foreground = np.array([[1, 0], [1, 1]], np.uint8)
+
+    told: list[int] = []
+
+    pool = gather(store, foreground, folds_of(5), 3, np.random.default_rng(0), told.append)
+
+    assert len(pool.features) == sum(told) == 15
+    assert pool.candidates.tolist() == list(range(15))
+    places = set(zip(pool.image.tolist(), pool.patch.tolist(), strict=True))
+    assert places == {(image, patch) for image in range(5) for patch in (0, 2, 3)}
+    some = np.array([14, 0, 7])
+    assert (pool.features[some] == stored[pool.image[some], pool.patch[some]]).all()
+    assert pool.features[some].dtype == np.float32
+
+
+def test_a_copy_of_an_image_is_evidence_of_it_and_held_out_with_it() -> None:
+    images = tuple(Path(f"{i}.png") for i in range(8))
+    stored = np.random.default_rng(0).random((3 * 8, 4, D)).astype(np.float16)
+    stored[:, :, 0] = np.tile(np.arange(8), 3)[:, None]
+    folds = folds_of(8)
+
+    pool = gather(
+        FeatureStore(images, stored),
+        np.ones((2, 2), np.uint8),
+        folds,
+        9,
+        np.random.default_rng(0),
+        lambda done: None,
+    )
+
+    features = pool.features[np.arange(len(pool.features))]
+    assert len(features) == 3 * 8 * 4
+    assert (features[:, 0] == pool.image).all()
+    for fold, bank in enumerate(fold_rows(pool, folds, 9, 0, lambda done: None)):
+        assert fold not in folds[bank[:, 0].numpy().astype(int)]

@@ -111,6 +111,21 @@ def test_another_seed_and_an_abnormal_side_give_another_bundle_that_agrees_as_we
     assert all(each.holds for each in check_parity(bundle))
 
 
+def test_copies_feed_the_bank_and_thresholds_rest_on_the_pictures_as_they_are(
+    tmp_path: Path,
+) -> None:
+    write_category(tmp_path / "bolt", "bolt", train=4, test=0)
+    call = ["fit", str(tmp_path / "bolt"), "--out", str(tmp_path / "b"), *SMALL]
+
+    # More rows than the pictures themselves have patches.
+    assert main([*call, "--augment", "turn,brightness", "--rows", "400"]) == 0
+
+    bundle = open_bundle(tmp_path / "b")
+    assert len(bundle.route("bolt").calibration.good_scores) == 4
+    assert int(bundle.normal.valid.sum()) == 400 > 4 * 64
+    assert set(bundle.normal.source.tolist()) == set(range(4))
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -121,6 +136,7 @@ def test_another_seed_and_an_abnormal_side_give_another_bundle_that_agrees_as_we
         (["--abnormal-weight", "-0.1"], "abnormal_weight must be 0 or more"),
         (["--abnormal-weight", "nan"], "abnormal_weight must be 0 or more"),
         (["--abnormal-weight", "inf"], "abnormal_weight must be 0 or more"),
+        (["--augment", "rotate,mirror"], "cannot augment by mirror; expected some of"),
         (["--seed", "-1"], "expected a seed from 0"),
         (["--seed", "9223372036854775808"], "expected a seed from 0"),
     ],

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from trainer import coreset
 from trainer.coreset import PROJECTED_DIMENSIONS, candidates, greedy_k_centre
 
 
@@ -17,6 +18,14 @@ def points(n: int, dimensions: int, seed: int = 0) -> NDArray[np.float32]:
 
 def choose(features: NDArray[np.float32], rows: int, seed: int = 0) -> NDArray[np.int64]:
     return greedy_k_centre(features, rows, np.random.default_rng(seed))
+
+
+def choose_in_blocks(
+    features: NDArray[np.float32], rows: int, size: int, seed: int = 0
+) -> NDArray[np.int64]:
+    rng, one_group = np.random.default_rng(seed), np.zeros(len(features), np.int64)
+    kept = candidates(features, one_group, rows, rng, exact=size)
+    return greedy_k_centre(features, rows, rng, among=kept)
 
 
 def radius(features: NDArray[np.float32], chosen: NDArray[np.int64]) -> float:
@@ -88,20 +97,115 @@ def test_the_progress_told_adds_up_to_the_rows_chosen(n: int, rows: int) -> None
     assert sum(told) == min(n, rows)
 
 
-@pytest.mark.parametrize(
-    ("images", "patches", "most"), [(3, 7, 100), (3, 7, 21), (5, 16, 33), (40, 16, 40)]
-)
-def test_every_image_gives_the_same_number_of_candidates(
-    images: int, patches: int, most: int
+def gaps_when_chosen(
+    features: NDArray[np.float32], chosen: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """By the slow rule, in float64: each next row's gap when it was chosen, and the largest."""
+    gap = np.full(len(features), np.inf)
+    own, largest = [], []
+    for before, row in itertools.pairwise(chosen):
+        gap = np.minimum(gap, np.linalg.norm(features.astype(float) - features[before], axis=1))
+        own.append(gap[row])
+        largest.append(gap.max())
+    return np.array(own), np.array(largest)
+
+
+@pytest.mark.parametrize("pool", [1, 3, 40, 4096])
+@pytest.mark.parametrize("tail", [1.0, 3.0], ids=["even", "with far outliers"])
+@pytest.mark.parametrize(("n", "rows", "dimensions"), [(150, 149, 2), (700, 90, 5), (600, 70, 64)])
+def test_each_row_is_the_farthest_from_those_before_however_few_gaps_are_kept_up_to_date(
+    n: int, rows: int, dimensions: int, tail: float, pool: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    image, patch = candidates(images, patches, most, np.random.default_rng(0))
+    features = points(n, dimensions)
+    features *= np.abs(features) ** (tail - 1)
+    monkeypatch.setattr(coreset, "POOL", pool)
+    monkeypatch.setattr(coreset, "CHUNK", 7)
 
-    assert set(np.bincount(image, minlength=images)) == {min(patches, most // images)}
-    assert len(set(zip(image.tolist(), patch.tolist(), strict=True))) == len(image) <= most
-    assert patch.max() < patches
+    chosen = choose(features, rows)
+
+    own, largest = gaps_when_chosen(features, chosen)
+    # The product form in float32: relative to the largest length, squared.
+    blur = 1e-3 * float(np.square(features).sum(1).max()) ** 0.5
+    assert len(set(chosen.tolist())) == rows
+    assert own == pytest.approx(largest, abs=blur)
 
 
-def test_more_images_than_candidates_still_keep_to_the_bound() -> None:
-    image, patch = candidates(1000, 16, 64, np.random.default_rng(0))
+# --- more patches than are candidates together ----------------------------------------------------
 
-    assert len(image) == len(patch) == len(set(image.tolist())) == 64
+
+class OnDisk:
+    """Candidates that count how many of them are read together."""
+
+    def __init__(self, features: NDArray[np.float32]) -> None:
+        self.features, self.most = features, 0
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def __getitem__(self, numbers: NDArray[np.int64], /) -> NDArray[np.float32]:
+        self.most = max(self.most, len(numbers))
+        return self.features[numbers]
+
+
+def test_candidates_are_read_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = OnDisk(points(1000, 100))
+    monkeypatch.setattr(coreset, "READ", 64)
+
+    chosen = greedy_k_centre(stored, 30, np.random.default_rng(0))
+
+    assert stored.most == 64
+    assert chosen.tolist() == choose(stored.features, 30).tolist()
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(("n", "rows", "dimensions"), [(12, 1, 3), (13, 3, 2), (14, 2, 64)])
+def test_in_blocks_no_gap_is_more_than_four_times_the_best_possible(
+    n: int, rows: int, dimensions: int, seed: int
+) -> None:
+    features = points(n, dimensions, seed)
+
+    found = radius(features, choose_in_blocks(features, rows, 6, seed))
+
+    best = min(radius(features, np.array(each)) for each in itertools.combinations(range(n), rows))
+    assert found <= 4 * best + 1e-5
+
+
+@pytest.mark.parametrize("exact", [1, 10, 25, 99])
+def test_every_block_keeps_its_rows_or_all_and_no_block_has_two_groups(exact: int) -> None:
+    features, groups, told = points(100, 4), np.arange(100) % 3, list[int]()
+
+    kept = candidates(features, groups, 5, np.random.default_rng(0), told.append, exact)
+
+    for group in range(3):
+        members = int((groups == group).sum())
+        blocks = np.array_split(np.arange(members), -(-members // exact))
+        assert (groups[kept] == group).sum() == sum(min(5, len(block)) for block in blocks)
+    assert (np.diff(kept) > 0).all()
+    assert sum(told) == 100
+
+
+def test_up_to_the_size_of_a_block_everything_is_a_candidate() -> None:
+    kept = candidates(points(99, 4), np.zeros(99, int), 5, np.random.default_rng(0), exact=99)
+
+    assert kept.tolist() == list(range(99))
+
+
+def test_blocks_cover_nearly_as_well_as_choosing_from_all_and_better_than_a_sample() -> None:
+    features = np.random.default_rng(0).standard_t(3, (4000, 6)).astype(np.float32)
+    at_once = radius(features, choose(features, 60))
+    sample = np.random.default_rng(1).choice(4000, 500, replace=False)
+
+    in_blocks = radius(features, choose_in_blocks(features, 60, 500))
+
+    assert in_blocks < 1.15 * at_once
+    assert in_blocks < radius(features, sample[choose(features[sample], 60)])
+
+
+def test_only_candidates_are_chosen() -> None:
+    features, among, rng = points(300, 4), np.arange(1, 300, 2), np.random.default_rng(0)
+
+    chosen = greedy_k_centre(features, 20, rng, among=among)
+    everything = greedy_k_centre(features, 200, rng, among=among)
+
+    assert len(set(chosen.tolist())) == 20
+    assert set(chosen.tolist()) < set(among.tolist()) == set(everything.tolist())

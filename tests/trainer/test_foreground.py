@@ -114,3 +114,14 @@ def test_the_command_refuses_a_folder_that_is_not_there_before_it_learns(
 
     assert "expected a folder of masks" in capsys.readouterr().err
     assert "b" not in os.listdir(tmp_path)
+
+
+def test_copies_that_are_turned_are_refused_where_masks_say_what_is_inspected(
+    bolts: tuple[Category, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_image(tmp_path / "masks" / "bolt.png", a_mask(80, 96))
+    call = ["fit", str(tmp_path / "parts"), "--out", str(tmp_path / "b"), *SMALL]
+
+    assert main([*call, "--foreground", str(tmp_path / "masks"), "--augment", "turn"]) == 1
+
+    assert "turned do not lie under the masks" in capsys.readouterr().err

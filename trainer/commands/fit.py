@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from inspection.preprocessing import Preprocessing
+from trainer.augment import KINDS, Augmentation
 from trainer.backbones.catalogue import NAMES
 from trainer.bundle_folder import check_target, open_bundle, write_bundle
 from trainer.commands.options import add_json, add_quiet
@@ -94,6 +95,13 @@ def add_fit(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="the backbone's checkpoint, .safetensors or .pth "
         "(default: that of the installed package)",
     )
+    verb.add_argument(
+        "--augment",
+        default="",
+        metavar="KIND,…",
+        help=f"learn from copies of good images too that differ in {', '.join(KINDS)} "
+        "(default: none)",
+    )
     add_json(verb)
     add_quiet(verb)
     verb.set_defaults(run=_fit)
@@ -108,6 +116,7 @@ def _fit(args: argparse.Namespace) -> int:
         seed=args.seed,
         backbone=args.backbone,
         weights=args.weights,
+        augmentation=Augmentation(tuple(filter(None, args.augment.split(",")))),
     )
     check_target(args.out)
     categories = find_categories(args.data)
