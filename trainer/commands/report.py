@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from inspection.errors import InputError
 from trainer.bundle_folder import open_bundle
 from trainer.commands.options import add_json, add_quiet, add_tested, learned_by
 from trainer.dataset import find_categories
@@ -36,6 +37,9 @@ def add_report(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 
 
 def _report(args: argparse.Namespace) -> int:
+    if args.out.is_dir():
+        raise InputError(f"{args.out} is a folder; give --out the name of a file")
+    args.out.parent.mkdir(parents=True, exist_ok=True)
     bundle = open_bundle(args.bundle)
     categories = find_categories(args.data, need_train=False)
     progress = Progress(shown=not args.quiet)
@@ -43,7 +47,6 @@ def _report(args: argparse.Namespace) -> int:
     figures = figures_of(bundle, results)
     command = shlex.join(("dualbank-train", *args.words))
     page = report_page(bundle, results, figures, args.data, command)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(page, "utf-8")
     if args.json:
         print(json.dumps({"report": str(args.out), **figures}, indent=1, allow_nan=False))

@@ -333,3 +333,13 @@ def test_an_image_that_cannot_be_used_is_named_and_no_page_is_written(
 
     assert "0.png" in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_a_folder_in_the_place_of_the_page_is_refused_before_anything_is_scored(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call = ["report", str(tmp_path / "nowhere"), "--bundle", str(bundle), "--out", str(tmp_path)]
+
+    assert main(call) == 1
+
+    assert capsys.readouterr().err.endswith("is a folder; give --out the name of a file\n")
