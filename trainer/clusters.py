@@ -31,6 +31,6 @@ def k_means(
     return centres
 
 
-def gaps(points: NDArray[np.float64], centres: NDArray[np.float64]) -> NDArray[np.float64]:
+def gaps(points: NDArray[np.floating], centres: NDArray[np.float64]) -> NDArray[np.float64]:
     """Distances, (n, E) and (R, E) → (n, R); one centre at a time, or it would take n·R·E."""
     return np.stack([np.linalg.norm(points - centre, axis=1) for centre in centres], axis=1)

@@ -18,14 +18,14 @@ import pytest
 from inspection.bundle import MODEL_CARD
 from tests.trainer.conftest import SMALL
 from tests.trainer.parts import damage, good_part, touch, write_category, write_image
-from trainer import cli, fit
+from trainer import cli, commands, fit
 from trainer.bundle_folder import open_bundle
 from trainer.cli import main
 from trainer.dataset import read_image
 from trainer.packing import check_parity
 
 
-@pytest.mark.parametrize("verb", [[], ["fit"], ["evaluate"], ["predict"]])
+@pytest.mark.parametrize("verb", [[], ["fit"], ["evaluate"], ["report"], ["predict"]])
 def test_every_verb_explains_itself(verb: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main([*verb, "--help"])
@@ -44,6 +44,7 @@ def test_every_verb_explains_itself(verb: list[str], capsys: pytest.CaptureFixtu
         ["fit", "x", "--out", "y", "--size", "big"],
         ["fit", "x", "--out", "y", "--rows", "1.5"],
         ["evaluate", "x"],
+        ["report", "x"],
         ["predict", "--bundle", "b"],
     ],
 )
@@ -229,7 +230,7 @@ def test_a_failing_disk_is_one_line(
     def fail(*given: Any) -> None:
         raise error
 
-    monkeypatch.setattr(cli, "check_target", fail)
+    monkeypatch.setattr(commands.fit, "check_target", fail)
 
     said = refused(["fit", str(tmp_path), "--out", str(tmp_path / "b")], capsys)
 

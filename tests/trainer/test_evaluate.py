@@ -10,13 +10,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from rich.console import Console
 
 from inspection.errors import DatasetError, InputError
+from inspection.scoring import image_score
 from tests.trainer.parts import good_part, touch, write_category, write_image
 from trainer.cli import main
 from trainer.dataset import Category, find_categories
-from trainer.evaluate import FIGURES, evaluate, table
+from trainer.evaluate import FIGURES, evaluate, inspect_tests
+from trainer.evaluation_table import table
 from trainer.progress import Progress
 from trainer.runtime import Runtime
 
@@ -35,7 +38,8 @@ def report(parts: Path, fitted: dict[str, Any], tmp_path_factory: pytest.TempPat
 
 def test_the_report_has_every_figure_of_every_product(report: Any, fitted: dict[str, Any]) -> None:
     assert set(report) == {
-        *("categories", "mean", "class_blind", "unknown_product", "settings", "bundle")
+        *("categories", "mean", "defect_types", "class_blind", "unknown_product"),
+        *("intervals", "settings", "bundle"),
     }
     assert set(report["categories"]) == {"bolt", "washer"}
     assert set(report["categories"]["bolt"]) == {*FIGURES, "n_good", "n_defect", "left_out"}
@@ -113,6 +117,54 @@ def test_a_product_with_one_kind_of_test_image_has_counts_and_no_figures(
     json.dumps(report, allow_nan=False)
 
 
+def test_each_defect_type_is_measured_against_all_good_parts(parts: Path, runtime: Runtime) -> None:
+    bolt, _ = find_categories(parts)
+    # Of the six scratches two are called dents, and a part without damage is called a stain.
+    names = iter(["dent", "dent", *["scratch"] * 4])
+    test = [
+        dataclasses.replace(sample, defect=next(names)) if sample.defect else sample
+        for sample in bolt.test
+    ]
+    spotless = next(i for i, sample in enumerate(test) if sample.defect is None)
+    test[spotless] = dataclasses.replace(test[spotless], defect="stain", mask=None)
+    categories = changed(parts, test=tuple(test), has_masks=False)
+
+    found = evaluate(runtime, categories, QUIET)["defect_types"]
+
+    results, _ = inspect_tests(runtime, categories, QUIET)
+    assert list(found["bolt"]) == ["dent", "scratch", "stain"]
+    assert [row["n_defect"] for row in found["bolt"].values()] == [2, 4, 1]
+    for name, row in found["bolt"].items():
+        of_type, good = results.of_type(name), ~results.defects
+        won = results.scores[of_type][:, None] > results.scores[good][None, :]
+        assert row["image_auroc"] == won.mean()
+        assert row["escape_rate"] == results.passed[of_type].mean()
+    assert found["bolt"]["stain"]["image_auroc"] < 1 == found["bolt"]["dent"]["image_auroc"]
+
+
+def test_the_record_of_an_image_says_what_the_station_would(parts: Path, runtime: Runtime) -> None:
+    categories = find_categories(parts)
+
+    results = inspect_tests(runtime, categories, QUIET)
+
+    for category, each in zip(categories, results, strict=True):
+        route = runtime.bundle.route(category.name)
+        assert (each.name, each.has_masks) == (category.name, category.has_masks)
+        assert each.left_out == ()
+        assert [image.sample for image in each.images] == list(category.test)
+        assert {image.shape for image in each.images} == {(80, 96)}
+        assert each.passed.tolist() == (each.scores <= route.thresholds.review).tolist()
+        for image in each.images:
+            raw = scoring_of(runtime, image.anomaly_map)
+            assert image.judgement.score == pytest.approx(
+                route.calibration.standardise(raw), rel=1e-3, abs=1e-3
+            )
+
+
+def scoring_of(runtime: Runtime, anomaly_map: NDArray[np.float32]) -> float:
+    return image_score(anomaly_map.ravel(), runtime.bundle.route("bolt").scoring)
+
+
 def test_masks_that_outline_nothing_give_no_pixel_figures(
     parts: Path, runtime: Runtime, tmp_path: Path
 ) -> None:
@@ -188,20 +240,26 @@ def test_the_table_for_people_shows_every_product(
 
 
 def test_the_table_fits_into_a_pipe_of_eighty_columns() -> None:
-    row = dict.fromkeys((*FIGURES, "n_good", "n_defect"), 1.0)
+    row = dict.fromkeys((*FIGURES, "n_good", "n_defect"), 1.0) | {"n_good": 9999, "n_defect": 9999}
+    names = ("transistor_reduced", "magnetic_tile")
+    both = [0.87654, 1.0]
+    report = {
+        "bundle": "0" * 64,
+        "categories": dict.fromkeys(names, row),
+        "mean": row,
+        "class_blind": {"image_auroc": 1.0},
+        "intervals": {
+            "confidence": 0.95,
+            "categories": dict.fromkeys(names, dict.fromkeys(FIGURES, both)),
+            "mean": dict.fromkeys(FIGURES, both),
+            "class_blind": {"image_auroc": both},
+        },
+    }
     console = Console(width=80, file=io.StringIO())
 
-    console.print(
-        table(
-            {
-                "bundle": "0" * 64,
-                "categories": {"transistor_reduced": row},
-                "mean": row,
-                "class_blind": {"image_auroc": 1.0},
-            }
-        )
-    )
+    console.print(table(report))
 
     printed = console.file.getvalue()
     assert "transistor_reduced" in printed
+    assert printed.count("88–100") == 6 + 6 + 6 + 1
     assert "…" not in printed
