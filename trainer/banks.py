@@ -100,6 +100,8 @@ def gather(
     rows: int,
     rng: np.random.Generator,
     advance: Callable[[int], None],
+    *,
+    locates: bool = True,
 ) -> Evidence:
     """Take every patch of a category where it is inspected.
 
@@ -113,6 +115,7 @@ def gather(
         rows: How many bank rows will be chosen.
         rng: For what blocks of very many patches keep, and for the weight of positions.
         advance: Told how many patches were gone through.
+        locates: Whether positions count.
     """
     # Most images share one shape, and so one list.
     inspected = {shape: laid_over(foreground, shape) for shape in set(store.shapes)}
@@ -129,7 +132,7 @@ def gather(
     entry = np.arange(len(store.shapes), dtype=np.int32) % len(store.images)
     image = np.repeat(entry, [len(numbers[shape]) for shape in store.shapes])
     features = StoredRows(store, patch)
-    weight = position_weight(features, image, position, folds, rng)
+    weight = position_weight(features, image, position, folds, rng) if locates else 0.0
     located = LocatedRows(features, position, weight)
     kept = candidates(located, folds[image], rows, rng, advance)
     return Evidence(features, image, position, weight, kept)

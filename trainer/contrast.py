@@ -17,7 +17,7 @@ from trainer.coreset import greedy_k_centre
 from trainer.head import train_head
 from trainer.lessons import Seen, see
 from trainer.search import locate
-from trainer.teaching import AbnormalSide
+from trainer.teaching import AbnormalSide, Terms
 
 EXAMPLES = 2_000
 """Good patches for the head; as many pseudo-abnormal ones are drawn."""
@@ -65,11 +65,8 @@ def imagine(
     good: Seen,
     bank: Tensor,
     foreign: NDArray[np.float32],
-    scoring: Scoring,
-    *,
-    rows: int,
+    terms: Terms,
     weight: float,
-    seed: int,
 ) -> AbnormalSide:
     """Make abnormal rows by fusing good with foreign patches, and a head that knows them.
 
@@ -80,24 +77,24 @@ def imagine(
         good: Some of them, from `unseen`.
         bank: Located normal rows, (N, D + 2).
         foreign: (m, D) patches of anything else.
-        scoring: The constants.
-        rows: How many at the most.
-        weight: How much they may raise.
-        seed: Of every random draw.
+        terms: What is the same for every head of the product.
+        weight: How much the rows may raise.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(terms.seed)
     floor = float(torch.quantile(good.distances[:, 0], FLOOR_QUANTILE))
-    count = EXAMPLES + DRAWS_PER_ROW * rows
+    count = EXAMPLES + DRAWS_PER_ROW * terms.rows
     shown = bank[:, :-2]
     fused = pseudo_abnormal(pool.features, foreign, shown.numpy(), floor, count, rng)
-    kept = _for_the_head(len(fused), EXAMPLES / count, rows)
+    kept = _for_the_head(len(fused), EXAMPLES / count, terms.rows)
     pseudo, others = torch.from_numpy(fused[:kept]), fused[kept:]
-    made = torch.from_numpy(others[greedy_k_centre(others, rows, rng)])
+    made = torch.from_numpy(others[greedy_k_centre(others, terms.rows, rng)])
     # What is made up lies nowhere.
     nowhere = locate(pseudo, torch.zeros(len(pseudo), 2), 0.0)
-    imagined = see(nowhere, locate(shown, torch.zeros(len(shown), 2), 0.0), scoring)
-    normal, abnormal = (each.enhanced(made, scoring) for each in (good, imagined))
-    return AbnormalSide(made, train_head(normal, abnormal, seed), weight)
+    everywhere = locate(shown, torch.zeros(len(shown), 2), 0.0)
+    imagined = see(nowhere, everywhere, terms.scoring)
+    normal, abnormal = (each.enhanced(made, terms.scoring) for each in (good, imagined))
+    head = train_head(normal, abnormal, terms.seed, recipe=terms.recipe)
+    return AbnormalSide(made, head, weight)
 
 
 def _for_the_head(rows: int, share: float, rows_each: int) -> int:

@@ -22,7 +22,7 @@ from inspection.metrics import (
 from inspection.pixel_metrics import MapCounts, PixelCurves
 from inspection.preprocessing import Preprocessing, prepare
 from inspection.verdicts import judge
-from trainer.dataset import Category, read_image, read_mask, resize
+from trainer.dataset import Category, Sample, read_image, read_mask, resize
 from trainer.intervals import intervals
 from trainer.learned import without_learned
 from trainer.pictures import full_size_map
@@ -219,15 +219,24 @@ def _pixel_curves(
     curves = PixelCurves(low, high)
     counts = []
     for image in results.images:
-        regions: NDArray[np.integer[Any]] = np.zeros(image.shape, np.int32)
-        if image.sample.mask is not None:
-            mask = read_mask(image.sample.mask, image.shape).astype(np.uint8)
-            regions = np.asarray(cv2.connectedComponents(mask, connectivity=8)[1], np.int32)
-            outlined = outlined or bool(mask.any())
+        regions = regions_of(image.sample, image.shape)
+        outlined = outlined or bool(regions.any())
         # Interpolation and smoothing average, so only rounding can leave the range.
         enlarged = np.clip(full_size_map(image.anomaly_map, spec, image.shape), low, high)
         counts.append(curves.add(enlarged, regions))
     return (curves, counts) if outlined else (None, [])
+
+
+def regions_of(sample: Sample, shape: tuple[int, int]) -> NDArray[np.int32]:
+    """Number the outlined defects of an image: (H, W), 0 where there is none.
+
+    Raises:
+        DatasetError: The mask cannot be used.
+    """
+    if sample.mask is None:
+        return np.zeros(shape, np.int32)
+    mask = read_mask(sample.mask, shape).astype(np.uint8)
+    return np.asarray(cv2.connectedComponents(mask, connectivity=8)[1], np.int32)
 
 
 def _image_auroc(scores: NDArray[np.float64], defects: NDArray[np.bool_]) -> float | None:

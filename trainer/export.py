@@ -46,11 +46,11 @@ class Joint(nn.Module):
     def __init__(self, trunk: Trunk, spec: Preprocessing) -> None:
         super().__init__()
         self.register_buffer("usual_length", trunk.usual_length)
-        self.side = spec.grid[0]
+        self.side, self.recipe = spec.grid[0], trunk.recipe
 
     def forward(self, maps: list[Tensor]) -> Tensor:
         """Maps (B, C, ., .) → (B, P, D)."""
-        return join(maps, self.usual_length, self.side)
+        return join(maps, self.usual_length, self.side, self.recipe)
 
 
 def _export_joint(trunk: Trunk, backbone: OnnxBackbone, spec: Preprocessing) -> ModelProto:

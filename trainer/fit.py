@@ -37,7 +37,7 @@ from trainer.progress import Progress
 from trainer.routing import learn_router
 from trainer.search import locate
 from trainer.settings import FitSettings
-from trainer.teaching import AbnormalSide, heads_taught, teach
+from trainer.teaching import AbnormalSide, Terms, heads_taught, teach
 from trainer.trunk import Trunk
 
 TEXTURES = 24
@@ -131,12 +131,9 @@ def learn_defects(
                 sides[name] = teach(
                     [_lesson(good, name, defect, shown) for defect in taught[name]],
                     shown,
-                    good.scorings[name],
-                    rows=settings.abnormal_rows_each,
-                    view_patches=good.spec.patches,
-                    weight=settings.abnormal_weight,
-                    seed=settings.seed,
-                    advance=advance,
+                    _terms(good, name, settings),
+                    settings.abnormal_weight,
+                    advance,
                 )
             else:
                 sides[name] = _imagined(good, name, foreign[name], settings)
@@ -182,17 +179,19 @@ def _lesson(good: GoodParts, name: str, defect: LabelledDefect, shown: Sequence[
 def _imagined(
     good: GoodParts, name: str, foreign: NDArray[np.float32], settings: FitSettings
 ) -> AbnormalSide:
-    pool, banks, scoring = good.evidence[name], good.fold_banks[name], good.scorings[name]
+    pool, banks, terms = good.evidence[name], good.fold_banks[name], _terms(good, name, settings)
     rng = np.random.default_rng(settings.seed)
-    return imagine(
-        pool,
-        unseen(pool, good.folds[name], banks, scoring, rng),
-        banks[0],
-        foreign,
-        scoring,
-        rows=settings.abnormal_rows_each,
-        weight=settings.abnormal_weight or 0.0,
-        seed=settings.seed,
+    seen = unseen(pool, good.folds[name], banks, terms.scoring, rng)
+    return imagine(pool, seen, banks[0], foreign, terms, settings.abnormal_weight or 0.0)
+
+
+def _terms(good: GoodParts, name: str, settings: FitSettings) -> Terms:
+    return Terms(
+        good.scorings[name],
+        settings.abnormal_rows_each,
+        good.spec.patches,
+        settings.seed,
+        settings.recipe,
     )
 
 

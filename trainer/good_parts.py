@@ -5,6 +5,7 @@ It is learned once. What labelled defects teach, and thresholds, stand on it: se
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -89,20 +90,29 @@ def learn_good_parts(
     spec = settings.preprocessing
     foregrounds = {each.name: everywhere(spec.grid) for each in categories} | dict(masked)
     rng = np.random.default_rng(settings.seed)
-    trunk = Trunk(load_backbone(settings.backbone, settings.weights, settings.size_px)).eval()
+    backbone = load_backbone(settings.backbone, settings.weights, settings.size_px)
+    trunk = Trunk(backbone, settings.recipe).eval()
     trunk.learn_lengths(torch.from_numpy(_first_look(categories, spec, settings.seed)))
     with ExitStack() as held:
         stores = _extract_all(categories, trunk, spec, settings, progress, held)
         folds = {name: folds_of(len(store.images)) for name, store in stores.items()}
-        evidence = _candidates(stores, foregrounds, folds, settings, progress, rng)
-        with progress.task("normal bank", settings.rows_each * len(stores)) as advance:
+        rows_each = _rows_each(stores, settings)
+        evidence = _candidates(stores, foregrounds, folds, rows_each, settings, progress, rng)
+        with progress.task("normal bank", rows_each * len(stores)) as advance:
             sources = {category.name: category.train for category in categories}
-            normal = normal_bank(evidence, sources, settings.rows_each, rng, advance)
-        fold_banks = _fold_banks(evidence, folds, settings, progress)
+            normal = normal_bank(evidence, sources, rows_each, rng, advance)
+        fold_banks = _fold_banks(evidence, folds, rows_each, settings.seed, progress)
         scorings = _scorings(evidence, folds, fold_banks, settings, rng)
         yield GoodParts(
             *(trunk, spec, stores, folds, evidence, fold_banks, normal, scorings, foregrounds)
         )
+
+
+def _rows_each(stores: Mapping[str, FeatureStore], settings: FitSettings) -> int:
+    share = settings.recipe.rows_share
+    if share is None:
+        return settings.rows_each
+    return max(settings.k, math.ceil(share * max(len(each.features) for each in stores.values())))
 
 
 def _scorings(
@@ -186,6 +196,7 @@ def _candidates(
     stores: Mapping[str, FeatureStore],
     foregrounds: Mapping[str, Foreground],
     folds: Mapping[str, NDArray[np.int64]],
+    rows_each: int,
     settings: FitSettings,
     progress: Progress,
     rng: np.random.Generator,
@@ -197,7 +208,10 @@ def _candidates(
     )
     with progress.task("candidates", patches) as advance:
         return {
-            name: gather(store, foregrounds[name], folds[name], settings.rows_each, rng, advance)
+            name: gather(
+                *(store, foregrounds[name], folds[name], rows_each, rng, advance),
+                locates=settings.recipe.locates,
+            )
             for name, store in stores.items()
         }
 
@@ -205,12 +219,13 @@ def _candidates(
 def _fold_banks(
     evidence: Mapping[str, Evidence],
     folds: Mapping[str, NDArray[np.int64]],
-    settings: FitSettings,
+    rows_each: int,
+    seed: int,
     progress: Progress,
 ) -> dict[str, list[Tensor]]:
-    rows = settings.rows_each * FOLDS * len(evidence)
+    rows = rows_each * FOLDS * len(evidence)
     with progress.task("banks without each fold", rows) as advance:
         return {
-            name: fold_rows(pool, folds[name], settings.rows_each, settings.seed, advance)
+            name: fold_rows(pool, folds[name], rows_each, seed, advance)
             for name, pool in evidence.items()
         }

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from inspection.scoring import Head
+from trainer.recipe import DUALBANK, Recipe
 
 HIDDEN_UNITS = 64
 EPOCHS = 8
@@ -30,7 +31,11 @@ class HeadNet(nn.Module):
 
 
 def train_head(
-    normal: Tensor, abnormal: Tensor, seed: int, weight: Tensor | None = None
+    normal: Tensor,
+    abnormal: Tensor,
+    seed: int,
+    weight: Tensor | None = None,
+    recipe: Recipe = DUALBANK,
 ) -> HeadNet:
     """Fit the head; fixed schedule, last epoch.
 
@@ -44,6 +49,7 @@ def train_head(
         seed: Of the initial weights and of the order.
         weight: (m,) float32 of each abnormal example, 1 in the mean; None if all count alike. Both
             sides together weigh the same.
+        recipe: Which loss.
     """
     generator = torch.Generator().manual_seed(seed)
     everything = torch.cat([normal, abnormal])
@@ -60,15 +66,19 @@ def train_head(
         for start in range(0, len(order), BATCH):
             batch = order[start : start + BATCH]
             optimiser.zero_grad()
-            loss = nn.functional.binary_cross_entropy_with_logits(
-                net(everything[batch]), target[batch], counts[batch]
-            )
+            loss = _loss(net(everything[batch]), target[batch], counts[batch], recipe)
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
     net.requires_grad_(False)
     _set_unit(net, everything[: len(normal)], everything[len(normal) :])
     _fold_standardisation(net, mean, deviation)
     return net
+
+
+def _loss(logits: Tensor, target: Tensor, counts: Tensor, recipe: Recipe) -> Tensor:
+    if recipe.hinge:
+        return (counts * torch.relu(1.0 - (2.0 * target - 1.0) * logits)).mean()
+    return nn.functional.binary_cross_entropy_with_logits(logits, target, counts)
 
 
 def head_weights(net: HeadNet) -> Head:

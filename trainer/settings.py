@@ -11,6 +11,8 @@ from inspection.preprocessing import PATCH_PX, Fit, Preprocessing
 from inspection.scoring import Scoring
 from trainer.augment import AS_THEY_ARE, Augmentation
 from trainer.backbones.catalogue import DEFAULT
+from trainer.backbones.resnet import WIDE_RESNET50_2
+from trainer.recipe import DUALBANK, PAPER, Recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,7 @@ class FitSettings:
         seed: Of every random draw.
         backbone: As `trainer.backbones.catalogue.load_backbone` takes it.
         weights: Checkpoint of the backbone; None for that of the installed package.
+        recipe: Ours, or the published one: `PAPER_SETTINGS` has what goes with it.
         augmentation: In what copies of good pictures differ, that the normal bank learns from too.
     """
 
@@ -47,6 +50,7 @@ class FitSettings:
     seed: int = 0
     backbone: str = DEFAULT
     weights: Path | None = None
+    recipe: Recipe = DUALBANK
     augmentation: Augmentation = AS_THEY_ARE
 
     def __post_init__(self) -> None:
@@ -74,3 +78,9 @@ class FitSettings:
             # one makes of it, against 0.41 to its neighbour; at the border it is 0.51.
             overlap_px = self.size_px // 32 * PATCH_PX if self.fit == "tiles" else 0
         return Preprocessing(self.size_px, self.fit, overlap_px, self.shrink)
+
+
+PAPER_SETTINGS = FitSettings(recipe=PAPER, backbone=WIDE_RESNET50_2.name, k=1, abnormal_weight=1.0)
+
+SETTINGS = {each.recipe.name: each for each in (FitSettings(), PAPER_SETTINGS)}
+"""What a fit starts from, by the name of its recipe."""

@@ -17,6 +17,7 @@ from inspection.metrics import auroc, average_precision
 from inspection.scoring import Scoring, image_score
 from trainer.head import HeadNet, train_head
 from trainer.lessons import Lesson, Seen, abnormal_rows, defects_of, examples_of
+from trainer.recipe import DUALBANK, Recipe
 
 WEIGHTS = (0.0, 0.1, 0.3, 1.0)
 """How much the abnormal side may raise: what cross-validation chooses from."""
@@ -50,6 +51,25 @@ class AbnormalSide:
         return seen.evidence * (1.0 + self.weight * torch.relu(logits))
 
 
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What is the same for every head of a product.
+
+    Attributes:
+        scoring: The constants.
+        rows: Abnormal rows to make.
+        view_patches: P, see `inspection.scoring.image_score`.
+        seed: Of every random draw.
+        recipe: Which loss.
+    """
+
+    scoring: Scoring
+    rows: int
+    view_patches: int
+    seed: int
+    recipe: Recipe = DUALBANK
+
+
 def heads_taught(labelled: int, weight: float | None) -> int:
     """How many heads are fitted for so many labelled images: one, and those that are only tried."""
     parts = min(ROUNDS, labelled)
@@ -59,12 +79,8 @@ def heads_taught(labelled: int, weight: float | None) -> int:
 def teach(
     lessons: Sequence[Lesson],
     good: Sequence[Seen],
-    scoring: Scoring,
-    *,
-    rows: int,
-    view_patches: int,
+    terms: Terms,
     weight: float | None,
-    seed: int,
     advance: Callable[[int], None],
 ) -> AbnormalSide:
     """Learn from labelled defects of one product.
@@ -72,32 +88,18 @@ def teach(
     Args:
         lessons: Labelled images, at least one.
         good: Images of good parts, each seen by a bank without it.
-        scoring: The constants.
-        rows: Abnormal rows to make.
-        view_patches: P, see `inspection.scoring.image_score`.
+        terms: What is the same for every head of the product.
         weight: To be taken as it is; None to find it.
-        seed: Of every random draw.
         advance: Told after each head.
     """
     if weight is None:
-        weight = _found_weight(lessons, good, scoring, rows, view_patches, seed, advance)
-    rng = np.random.default_rng(seed)
-    made = torch.from_numpy(abnormal_rows(defects_of(lessons), rows, rng))
-    return AbnormalSide(made, _head(lessons, good, scoring, rows, seed, advance), weight)
-
-
-def _head(
-    lessons: Sequence[Lesson],
-    good: Sequence[Seen],
-    scoring: Scoring,
-    rows: int,
-    seed: int,
-    advance: Callable[[int], None],
-) -> HeadNet:
-    given = examples_of(lessons, good, scoring, rows, np.random.default_rng(seed))
-    head = train_head(given.normal, given.abnormal, seed, weight=given.weight)
+        weight = _found_weight(lessons, good, terms, advance)
+    rng = np.random.default_rng(terms.seed)
+    rows = torch.from_numpy(abnormal_rows(defects_of(lessons), terms.rows, rng))
+    given = examples_of(lessons, good, terms.scoring, terms.rows, rng)
+    head = train_head(given.normal, given.abnormal, terms.seed, given.weight, terms.recipe)
     advance(1)
-    return head
+    return AbnormalSide(rows, head, weight)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +119,7 @@ class _HeldOut:
 def _found_weight(
     lessons: Sequence[Lesson],
     good: Sequence[Seen],
-    scoring: Scoring,
-    rows: int,
-    view_patches: int,
-    seed: int,
+    terms: Terms,
     advance: Callable[[int], None],
 ) -> float:
     """Choose the weight that tells held out defects from held out good parts best."""
@@ -131,35 +130,28 @@ def _found_weight(
     for part in range(parts):
         kept = [each for i, each in enumerate(lessons) if i % parts != part]
         shown = [each for i, each in enumerate(good) if i % parts != part]
-        side = teach(
-            *(kept, shown, scoring),
-            rows=rows,
-            view_patches=view_patches,
-            weight=0.0,
-            seed=seed,
-            advance=advance,
-        )
+        side = teach(kept, shown, terms, 0.0, advance)
         for lesson in lessons[part::parts]:
-            held.append(_held_out(lesson.seen, lesson.defect, lesson.clean, side, scoring))
+            held.append(_held_out(lesson.seen, lesson.defect, lesson.clean, side, terms))
         for seen in good[part::parts]:
             every = torch.ones(len(seen.evidence), dtype=torch.bool)
-            held.append(_held_out(seen, ~every, every, side, scoring))
-    worth = [_worth(held, each, scoring, view_patches) for each in WEIGHTS]
+            held.append(_held_out(seen, ~every, every, side, terms))
+    worth = [_worth(held, each, terms) for each in WEIGHTS]
     best = int(np.argmax(worth))
     return WEIGHTS[best] if worth[best] >= worth[0] + LEAST_GAIN else 0.0
 
 
 def _held_out(
-    seen: Seen, defect: Tensor, clean: Tensor, side: AbnormalSide, scoring: Scoring
+    seen: Seen, defect: Tensor, clean: Tensor, side: AbnormalSide, terms: Terms
 ) -> _HeldOut:
-    suspicion = side.head(seen.enhanced(side.rows, scoring))
+    suspicion = side.head(seen.enhanced(side.rows, terms.scoring))
     return _HeldOut(seen.evidence, suspicion, defect.numpy(), clean.numpy())
 
 
-def _worth(held: Sequence[_HeldOut], weight: float, scoring: Scoring, view_patches: int) -> float:
+def _worth(held: Sequence[_HeldOut], weight: float, terms: Terms) -> float:
     """Mean of image AUROC and of the average precision of patches, 0 to 1."""
     scores = [each.scores(weight) for each in held]
-    images = np.array([image_score(some, scoring, view_patches) for some in scores])
+    images = np.array([image_score(some, terms.scoring, terms.view_patches) for some in scores])
     defective = np.array([bool(each.defect.any()) for each in held])
     known = [each.defect | each.clean for each in held]
     patches = np.concatenate([some[which] for some, which in zip(scores, known, strict=True)])

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainer.backbones import Backbone
+from trainer.recipe import DUALBANK, Recipe
 
 CELL_PX = 8
 """Side of a patch in the frame, whatever the strides of the backbone's maps."""
@@ -36,9 +37,9 @@ class Trunk(nn.Module):
 
     usual_length: Tensor
 
-    def __init__(self, backbone: Backbone) -> None:
+    def __init__(self, backbone: Backbone, recipe: Recipe = DUALBANK) -> None:
         super().__init__()
-        self.backbone = backbone
+        self.backbone, self.recipe = backbone, recipe
         self.register_buffer("usual_length", torch.zeros(len(backbone.channels)))
 
     @property
@@ -49,7 +50,7 @@ class Trunk(nn.Module):
     def forward(self, frames: Tensor) -> Tensor:
         """(B, S, S, 3) uint8 RGB → (B, P, D) float32, rows no longer than 1, patches row by row."""
         side = frames.shape[1] // CELL_PX
-        return join(self.backbone(to_planes(frames)), self.usual_length, side)
+        return join(self.backbone(to_planes(frames)), self.usual_length, side, self.recipe)
 
     def learn_lengths(self, frames: Tensor) -> None:
         """Set `usual_length` from prepared good frames, (B, S, S, 3) uint8."""
@@ -67,22 +68,28 @@ def to_planes(frames: Tensor) -> Tensor:
     return frames.permute(0, 3, 1, 2).float()
 
 
-def join(maps: Sequence[Tensor], usual_length: Tensor, side: int) -> Tensor:
+def join(
+    maps: Sequence[Tensor], usual_length: Tensor, side: int, recipe: Recipe = DUALBANK
+) -> Tensor:
     """Bring maps to one grid and nearly one length, and put them side by side.
 
     Args:
         maps: (B, C, ., .) each, of any strides.
         usual_length: (maps,), of each on good patches.
         side: Cells of the grid, which has side · side of them.
+        recipe: Whether maps are averaged, and brought to one length at all.
 
     Returns:
         (B, P, D), patches row by row.
     """
     parts = []
     for layer, usual in zip(maps, usual_length, strict=True):
+        if recipe.averages:
+            layer = F.avg_pool2d(layer, 3, stride=1, padding=1, count_include_pad=False)
         if tuple(layer.shape[-2:]) != (side, side):
             layer = F.interpolate(layer, size=(side, side), mode="bilinear", align_corners=False)
-        parts.append(layer / (lengths(layer) + SOFTNESS * usual + 1e-6))
+        length = lengths(layer) + SOFTNESS * usual + 1e-6 if recipe.balances else 1.0
+        parts.append(layer / length)
     joined = torch.cat(parts, 1) / len(parts) ** 0.5
     patches: Tensor = joined.flatten(2).transpose(1, 2).contiguous()
     return patches  # (B, D, Gh, Gw) → (B, P, D)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from typing import TypeVar, get_args
 
 from inspection.preprocessing import Fit
 from trainer.augment import KINDS, Augmentation
@@ -19,7 +20,9 @@ from trainer.labelled import Labelled, draw_defects
 from trainer.labelled_folder import find_labelled
 from trainer.packing import make_bundle
 from trainer.progress import Progress
-from trainer.settings import FitSettings
+from trainer.settings import SETTINGS, FitSettings
+
+T = TypeVar("T")
 
 
 def add_fit(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -74,7 +77,6 @@ def add_fit(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     verb.add_argument(
         "--abnormal-weight",
         type=float,
-        default=defaults.abnormal_weight,
         metavar="W",
         help="how much the abnormal side may raise a score (default: what cross-validation on the "
         "labelled defects of a product says, and 0 without any)",
@@ -108,9 +110,9 @@ def add_fit(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     verb.add_argument(
         "--backbone",
-        default=defaults.backbone,
         metavar="NAME|onnx:FILE",
-        help=f"{', '.join(NAMES)}, or onnx:FILE#OUTPUT,… (default %(default)s)",
+        help=f"{', '.join(NAMES)}, or onnx:FILE#OUTPUT,… (default {defaults.backbone}; "
+        "wide-resnet50-2 with --recipe paper)",
     )
     verb.add_argument(
         "--weights",
@@ -118,6 +120,13 @@ def add_fit(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         metavar="FILE",
         help="the backbone's checkpoint, .safetensors or .pth "
         "(default: that of the installed package)",
+    )
+    verb.add_argument(
+        "--recipe",
+        choices=tuple(SETTINGS),
+        default=defaults.recipe.name,
+        help="paper: DMAD as published: WideResNet-50-2, one neighbour, 2 %% of patches as rows "
+        "(default %(default)s)",
     )
     verb.add_argument(
         "--augment",
@@ -131,17 +140,23 @@ def add_fit(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     verb.set_defaults(run=_fit)
 
 
+def _given(value: T | None, otherwise: T) -> T:
+    return otherwise if value is None else value
+
+
 def _fit(args: argparse.Namespace) -> int:
-    settings = FitSettings(
+    start = SETTINGS[args.recipe]
+    settings = replace(
+        start,
         size_px=args.size,
         fit=args.fit,
         overlap_px=args.overlap,
         shrink=args.shrink,
         rows_each=args.rows,
         abnormal_rows_each=args.abnormal_rows,
-        abnormal_weight=args.abnormal_weight,
+        abnormal_weight=_given(args.abnormal_weight, start.abnormal_weight),
         seed=args.seed,
-        backbone=args.backbone,
+        backbone=_given(args.backbone, start.backbone),
         weights=args.weights,
         augmentation=Augmentation(tuple(filter(None, args.augment.split(",")))),
     )

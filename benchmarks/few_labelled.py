@@ -1,0 +1,242 @@
+"""What a few labelled defects bring, on the identical reduced test set, and for unseen types.
+
+    python -m benchmarks.few_labelled DATA [--seeds 3] [--defects 5 10]
+
+For each seed good parts are learned once; the unsupervised model, those taught with K defects of
+each category, and those taught without one type all stand on it. All are measured on the test
+images that the largest K leaves. Leave one type out: each category of several types is taught with
+the largest K of the others, and the type left out is measured against all good parts. Scores are
+those of torch, which every fit holds to the graph that ships, to 1e-4.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.recording import record
+from inspection.metrics import auroc
+from inspection.pixel_metrics import PixelCurves
+from inspection.scoring import image_score
+from trainer.dataset import Category, Sample, find_categories, read_image, read_prepared
+from trainer.evaluate import regions_of
+from trainer.fit import learn_defects, look_at
+from trainer.good_parts import GoodParts, learn_good_parts
+from trainer.labelled import draw_defects
+from trainer.lessons import Seen
+from trainer.pictures import full_size_map
+from trainer.progress import Progress
+from trainer.settings import FitSettings
+from trainer.teaching import AbnormalSide
+
+Sides = dict[str, AbnormalSide]
+
+
+@dataclass(frozen=True, slots=True)
+class LookedAt:
+    """What the normal bank says of every test image of a category, kept on disk.
+
+    Attributes:
+        samples: The test images.
+        shapes: (Mh, Mw) and (H, W) of each.
+        folder: Holds the rest.
+    """
+
+    samples: tuple[Sample, ...]
+    shapes: tuple[tuple[tuple[int, int], tuple[int, int]], ...]
+    folder: Path
+
+    def map_of(self, number: int, side: AbnormalSide | None, good: GoodParts, name: str) -> Any:
+        """(Mh, Mw) float32 patch scores of one image, raised by a side or not."""
+        parts = torch.load(self.folder / f"{number}.pt", weights_only=True)
+        seen = Seen(*(part.float() for part in parts))
+        scores = seen.evidence if side is None else side.raised(seen, good.scorings[name])
+        return scores.numpy().reshape(self.shapes[number][0])
+
+
+def main() -> int:
+    """Learn, teach, measure, record."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--defects", type=int, nargs="+", default=[5, 10], metavar="K")
+    args = parser.parse_args()
+    categories = find_categories(args.data)
+    runs = []
+    for seed in range(args.seeds):
+        runs.append(_run(categories, sorted(args.defects), seed))
+        print(json.dumps({"seed": seed, **_means(runs[-1])}), flush=True)
+        figures = {"summary": _summary(runs), "runs": runs}
+        print(record("few_labelled", figures), flush=True)
+    print(json.dumps(figures["summary"], indent=1))
+    return 0
+
+
+def _run(categories: Sequence[Category], defects: Sequence[int], seed: int) -> dict[str, Any]:
+    settings = FitSettings(seed=seed)
+    progress = Progress(shown=False)
+    drawn = {k: draw_defects(categories, k, seed) for k in defects}
+    tested = {each.name: each for each in drawn[defects[-1]][1]}
+    with (
+        learn_good_parts(categories, settings, progress, {}) as good,
+        tempfile.TemporaryDirectory() as scratch,
+    ):
+        looked = {
+            each.name: _look(good, each, Path(scratch) / str(i))
+            for i, each in enumerate(categories)
+        }
+        taught: dict[str, Sides | None] = {"0": None}
+        for k in defects:
+            taught[str(k)] = learn_defects(good, settings, progress, drawn[k][0])
+        return {
+            "models": {
+                k: {name: _measure(good, looked[name], tested[name], sides) for name in tested}
+                for k, sides in taught.items()
+            },
+            "weights": {
+                k: {name: side.weight for name, side in sides.items()}
+                for k, sides in taught.items()
+                if sides is not None
+            },
+            "types": _left_out(good, looked, categories, settings, defects[-1]),
+        }
+
+
+def _look(good: GoodParts, category: Category, folder: Path) -> LookedAt:
+    folder.mkdir()
+    shapes = []
+    for number, sample in enumerate(category.test):
+        canvas = read_prepared(sample.image, good.spec)
+        seen = look_at(good, category.name, canvas)
+        parts = [getattr(seen, field.name).half() for field in dataclasses.fields(seen)]
+        torch.save(parts, folder / f"{number}.pt")
+        height, width, _ = read_image(sample.image).shape
+        shapes.append(((canvas.shape[0] // 8, canvas.shape[1] // 8), (height, width)))
+    return LookedAt(category.test, tuple(shapes), folder)
+
+
+def _measure(
+    good: GoodParts, looked: LookedAt, tested: Category, sides: Sides | None
+) -> dict[str, float | None]:
+    """Image AUROC and AUPRO over the images that are left."""
+    kept = [i for i, sample in enumerate(looked.samples) if sample in set(tested.test)]
+    side = None if sides is None else sides[tested.name]
+    maps = [looked.map_of(i, side, good, tested.name) for i in kept]
+    scores, defects = _images(good, looked, tested.name, kept, maps)
+    aupro = None
+    if tested.has_masks:
+        low, high = min(float(m.min()) for m in maps), max(float(m.max()) for m in maps)
+        curves = PixelCurves(low, high)
+        for i, anomaly_map in zip(kept, maps, strict=True):
+            shape = looked.shapes[i][1]
+            large = np.clip(full_size_map(anomaly_map, good.spec, shape), low, high)
+            curves.add(large, regions_of(looked.samples[i], shape))
+        aupro = curves.aupro()
+    return {"image_auroc": auroc(scores, defects), "aupro": aupro}
+
+
+def _images(
+    good: GoodParts, looked: LookedAt, name: str, kept: Sequence[int], maps: Sequence[Any]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    scoring, patches = good.scorings[name], good.spec.patches
+    return (
+        np.array([image_score(each, scoring, patches) for each in maps]),
+        np.array([looked.samples[i].defect is not None for i in kept]),
+    )
+
+
+def _left_out(
+    good: GoodParts,
+    looked: dict[str, LookedAt],
+    categories: Sequence[Category],
+    settings: FitSettings,
+    k: int,
+) -> dict[str, dict[str, float]]:
+    """Image AUROC of every type that a model was not taught, without and with what it was taught.
+
+    In each round one type of every category that has several is left out.
+    """
+    types = {
+        each.name: sorted({sample.defect for sample in each.test if sample.defect})
+        for each in categories
+    }
+    several = [each for each in categories if len(types[each.name]) > 1]
+    found: dict[str, dict[str, float]] = {}
+    for turn in range(max((len(types[each.name]) for each in several), default=0)):
+        now = [each for each in several if turn < len(types[each.name])]
+        labelled = {}
+        for each in now:
+            drawn, _ = draw_defects([each], k, settings.seed, [types[each.name][turn]])
+            labelled[each.name] = drawn[each.name]
+        sides = learn_defects(good, settings, Progress(shown=False), labelled)
+        for each in now:
+            missing, shown = types[each.name][turn], looked[each.name]
+            kept = [i for i, sample in enumerate(shown.samples) if sample.defect in (None, missing)]
+            row: dict[str, float] = {"weight": sides[each.name].weight}
+            for title, side in (("before", None), ("after", sides[each.name])):
+                maps = [shown.map_of(i, side, good, each.name) for i in kept]
+                row[title] = auroc(*_images(good, shown, each.name, kept, maps))
+            found[f"{each.name}/{missing}"] = row
+    return found
+
+
+def _means(run: dict[str, Any]) -> dict[str, Any]:
+    """Means over the categories, in percent."""
+    rows: dict[str, Any] = {}
+    for k, categories in run["models"].items():
+        for figure in ("image_auroc", "aupro"):
+            values = [row[figure] for row in categories.values() if row[figure] is not None]
+            rows[f"{figure} {k}"] = round(100 * mean(values), 2)
+    for title in ("before", "after"):
+        rows[f"unseen types {title}"] = round(
+            100 * mean(row[title] for row in run["types"].values()), 2
+        )
+    return rows
+
+
+def _summary(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Mean and spread over the seeds, in percent, and what is lost at worst."""
+    means = [_means(run) for run in runs]
+    summary: dict[str, Any] = {
+        title: {
+            "mean": round(mean(each[title] for each in means), 2),
+            "spread": round(stdev(each[title] for each in means), 2) if len(runs) > 1 else None,
+        }
+        for title in means[0]
+    }
+    for k in runs[0]["weights"]:
+        changes = {
+            name: mean(
+                100 * (run["models"][k][name]["image_auroc"] - row["image_auroc"])
+                for run in runs
+                for row in [run["models"]["0"][name]]
+            )
+            for name in runs[0]["models"]["0"]
+        }
+        summary[f"change by category {k}"] = {name: round(x, 2) for name, x in changes.items()}
+    summary["change by unseen type"] = {
+        name: round(
+            mean(
+                100 * (run["types"][name]["after"] - run["types"][name]["before"]) for run in runs
+            ),
+            2,
+        )
+        for name in runs[0]["types"]
+    }
+    return summary
+
+
+if __name__ == "__main__":
+    sys.exit(main())
