@@ -18,7 +18,7 @@ from inspection.golden import (
     golden_from_bytes,
     oracle_agreement,
 )
-from inspection.preprocessing import TOLERANCE_LEVELS
+from inspection.preprocessing import PATCH_PX, TOLERANCE_LEVELS, map_shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +98,14 @@ def golden_frames(bundle: Bundle) -> tuple[GoldenFrame, ...]:
     Raises:
         BundleError: They are damaged, or of another size.
     """
-    size, grid = bundle.preprocessing.size_px, bundle.preprocessing.grid
     frames = golden_from_bytes(bundle.file(GOLDEN))
     for number, golden in enumerate(frames):
-        if golden.prepared.shape != (size, size, 3) or golden.anomaly_map.shape != grid:
+        rows, columns = map_shape(golden.frame.shape, bundle.preprocessing)
+        expected = (PATCH_PX * rows, PATCH_PX * columns, 3)
+        if golden.prepared.shape != expected or golden.anomaly_map.shape != (rows, columns):
             raise BundleError(
                 f"golden frame {number} is {golden.prepared.shape} with a map of "
-                f"{golden.anomaly_map.shape}, expected {(size, size, 3)} and {grid}"
+                f"{golden.anomaly_map.shape}, expected {expected} and {(rows, columns)}"
             )
     return frames
 

@@ -33,7 +33,7 @@ def decode(frame: Frame, max_frame_bytes: int) -> NDArray[np.uint8]:
 
 
 def prepare_frame(image: NDArray[np.uint8], spec: Preprocessing) -> NDArray[np.uint8]:
-    """Bring an (H, W, 3) RGB frame to the network's (S, S, 3) with OpenCV."""
+    """Bring an (H, W, 3) RGB frame to its canvas with OpenCV; may be the image itself."""
     return prepare(image, spec, _resize)
 
 

@@ -19,7 +19,7 @@ def judge_frame(
 
     Args:
         prepared: The frame that was scored.
-        anomaly_map: (Gh, Gw), raw.
+        anomaly_map: (Mh, Mw), raw.
         score: Raw image score; with a map that is not finite it counts as NaN.
         bundle: Whose scorer it was.
     """

@@ -2,7 +2,7 @@
 
 label_queue/000000000042-1764000000000000000/
     frame.jpg | frame.png | frame.npy    the pixels as received
-    map.npy                              (Gh, Gw) float32, standardised
+    map.npy                              (Mh, Mw) float32, standardised
     verdict.json                         the verdict as published
 """
 
@@ -53,7 +53,7 @@ class LabelItem:
         message: As published.
         received_unix_ns: When its frame came.
         frame: As received.
-        anomaly_map: (Gh, Gw) float32, standardised.
+        anomaly_map: (Mh, Mw) float32, standardised.
     """
 
     message: VerdictMessage

@@ -55,7 +55,7 @@ class PreparedFrame:
     Attributes:
         arrival: Where it came from.
         route: How its product is judged; that of `ANY_PRODUCT` until the scorer recognises it.
-        prepared: (S, S, 3) uint8.
+        prepared: (8 · Mh, 8 · Mw, 3) uint8; may be a view of the message.
         shape: (H, W) of the frame as sent.
     """
 
@@ -73,7 +73,7 @@ class Finding:
         judgement: Score and decision.
         thresholds: What the score was compared with.
         regions: Where, if anywhere.
-        anomaly_map: (Gh, Gw) float32, standardised.
+        anomaly_map: (Mh, Mw) float32, standardised.
         frame: For the label queue; None on PASS, whose pixels nobody asks for again.
     """
 

@@ -33,7 +33,7 @@ class Publisher:
         self._verdicts.send_multipart(encode_verdict(message))
 
     def publish_heatmap(self, message: VerdictMessage, anomaly_map: NDArray[np.float32]) -> None:
-        """Send the (Gh, Gw) standardised map of a verdict."""
+        """Send the (Mh, Mw) standardised map of a verdict."""
         rows, columns = anomaly_map.shape
         header = HeatmapHeader(
             camera=message.camera,

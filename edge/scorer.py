@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as failures
 
 from edge.outcome import NoScoreError
-from inspection.bundle import ANY_PRODUCT, FULL, TRUNK, Bundle, Route
+from inspection.bundle import ANY_PRODUCT, FULL, TRUNK, Bundle, Feeds, Route
 from inspection.errors import BundleError
 from inspection.verdicts import Reason
+from inspection.views import recognised_patches
 
 # ONNX Runtime's exceptions have no common parent but Exception.
 _RUN_FAILURES = (
@@ -36,7 +37,7 @@ class Scored:
     """What the model says of one frame.
 
     Attributes:
-        anomaly_map: (Gh, Gw) float32, in units of feature distance.
+        anomaly_map: (Mh, Mw) float32, in units of feature distance.
         score: Raw image score; NaN if the map holds one.
     """
 
@@ -48,7 +49,7 @@ class Scorer(Protocol):
     """Compares a prepared frame with the banks."""
 
     def score(self, prepared: NDArray[np.uint8], route: Route) -> Scored:
-        """Score an (S, S, 3) uint8 frame by a route of the scorer's bundle.
+        """Score an (8 · Mh, 8 · Mw, 3) uint8 frame by a route of the scorer's bundle.
 
         Raises:
             NoScoreError: The model gave no answer; the next frame may be tried.
@@ -56,7 +57,7 @@ class Scorer(Protocol):
         ...
 
     def recognise(self, prepared: NDArray[np.uint8]) -> Route:
-        """Choose the route of an (S, S, 3) uint8 frame whose product nobody has named.
+        """Choose the route of an (8 · Mh, 8 · Mw, 3) uint8 frame whose product nobody has named.
 
         Raises:
             NoScoreError: As `score`.
@@ -82,7 +83,7 @@ class OnnxScorer:
         options.intra_op_num_threads = threads
         # Spinning workers take whole cores from the decoder while they wait for the next frame.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        fed = {"frames", *bundle.bank_feeds(bundle.routes[ANY_PRODUCT])}
+        fed = {"frames", "foreground", *bundle.bank_feeds(bundle.routes[ANY_PRODUCT])}
         self._session = _load(bundle, FULL, options, fed, _OUTPUTS)
         self._trunk = None
         if bundle.route(None).category is None:
@@ -90,20 +91,18 @@ class OnnxScorer:
         self._bundle = bundle
 
     def score(self, prepared: NDArray[np.uint8], route: Route) -> Scored:
-        """See `Scorer`."""
-        anomaly_map, score = self._run(["anomaly_map", "image_score"], prepared, route)
-        if anomaly_map.shape != (1, *self._bundle.preprocessing.grid) or score.size != 1:
-            raise NoScoreError(
-                Reason.SCORER_FAILED,
-                f"expected one map of {self._bundle.preprocessing.grid} and one score, "
-                f"got {anomaly_map.shape} and {score.shape}",
-            )
-        return Scored(anomaly_map[0], float(score.item()))
+        """See `Scorer`. Views are run one by one, so that memory does not grow with the frame."""
+        grid = self._bundle.preprocessing.grid
+        anomaly_map = self._bundle.over_views(
+            prepared, route, lambda feeds: _run(self._session, "anomaly_map", feeds, grid)
+        )
+        return Scored(anomaly_map, self._bundle.image_score(anomaly_map, route))
 
     def patch_features(self, prepared: NDArray[np.uint8], route: Route) -> NDArray[np.float32]:
-        """Give the (P, D) features behind a score, for the comparison with the oracle."""
-        (features,) = self._run(["patch_features"], prepared, route)
-        return np.asarray(features[0])
+        """Give the (Mh, Mw, D) features behind a score, for the comparison with the oracle."""
+        return self._bundle.over_views(
+            prepared, route, lambda feeds: self._features(self._session, feeds)
+        )
 
     def recognise(self, prepared: NDArray[np.uint8]) -> Route:
         """See `Scorer`.
@@ -113,24 +112,39 @@ class OnnxScorer:
         """
         if self._trunk is None:
             return self._bundle.route(None)
-        try:
-            (features,) = self._trunk.run(["patch_features"], {"frames": prepared[None]})
-        except _RUN_FAILURES as error:
-            raise NoScoreError(Reason.SCORER_FAILED, f"ONNX Runtime: {error}") from error
-        if features.ndim != 3 or len(features) != 1:
-            raise NoScoreError(
-                Reason.SCORER_FAILED, f"expected features (1, P, D), got {features.shape}"
+        trunk, spec = self._trunk, self._bundle.preprocessing
+        return self._bundle.recognise(
+            recognised_patches(
+                prepared, spec, lambda pixels: self._features(trunk, {"frames": pixels[None]})
             )
-        return self._bundle.recognise(features[0])
+        )
 
-    def _run(
-        self, outputs: Sequence[str], prepared: NDArray[np.uint8], route: Route
-    ) -> list[NDArray[np.float32]]:
-        feeds: dict[str, NDArray[Any]] = self._bundle.bank_feeds(route)
-        try:
-            return list(self._session.run(outputs, {**feeds, "frames": prepared[None]}))
-        except _RUN_FAILURES as error:
-            raise NoScoreError(Reason.SCORER_FAILED, f"ONNX Runtime: {error}") from error
+    def _features(self, session: onnxruntime.InferenceSession, feeds: Feeds) -> NDArray[np.float32]:
+        spec = self._bundle.preprocessing
+        features = _run(session, "patch_features", feeds, (spec.patches,))
+        return features.reshape(*spec.grid, -1)  # (P, D) → (Gh, Gw, D)
+
+
+def _run(
+    session: onnxruntime.InferenceSession,
+    output: str,
+    feeds: Feeds,
+    shape: tuple[int, ...],
+) -> NDArray[np.float32]:
+    """Give one output for the one view that is fed, as `shape` and what lies behind it.
+
+    Raises:
+        NoScoreError: The graph cannot be run, or answers in another shape.
+    """
+    try:
+        (answer,) = session.run([output], feeds)
+    except _RUN_FAILURES as error:
+        raise NoScoreError(Reason.SCORER_FAILED, f"ONNX Runtime: {error}") from error
+    if answer.shape[: 1 + len(shape)] != (1, *shape):
+        raise NoScoreError(
+            Reason.SCORER_FAILED, f"expected {output} {(1, *shape)}, got {answer.shape}"
+        )
+    return np.asarray(answer[0])
 
 
 def _load(

@@ -43,7 +43,7 @@ class Heatmap:
 
     Attributes:
         header: Whose it is.
-        anomaly_map: (Gh, Gw) float32, standardised.
+        anomaly_map: (Mh, Mw) float32, standardised.
     """
 
     header: HeatmapHeader

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import safetensors.numpy
@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 
 from inspection.bank import MemoryBank, bank_from_bytes
 from inspection.errors import BundleError, InputError
-from inspection.foreground import Foreground, everywhere, foregrounds_from_bytes
+from inspection.foreground import Foreground, everywhere, foregrounds_from_bytes, laid_over
 from inspection.manifest import (
     FORMAT,
     MANIFEST,
@@ -29,8 +29,9 @@ from inspection.manifest import (
 )
 from inspection.preprocessing import Preprocessing
 from inspection.routing import Router, descriptor, router_from_bytes
-from inspection.scoring import Head, Scoring
+from inspection.scoring import Head, Scoring, image_score
 from inspection.thresholds import Calibration, Thresholds
+from inspection.views import View, map_of_canvas, over_views
 
 ANY_PRODUCT = "*"
 """Route of a frame that shows no product we know: it searches the rows of every category."""
@@ -46,6 +47,11 @@ REQUIRED = (
 )
 
 Read = Callable[[str], bytes]
+
+Feeds = dict[str, NDArray[Any]]
+"""Inputs of `full.onnx` by name."""
+
+T = TypeVar("T", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +113,12 @@ class Bundle:
         """
         return read_file(self.manifest, name, self._read)
 
-    def bank_feeds(self, route: Route) -> dict[str, NDArray[Any]]:
-        """Give the inputs of `full.onnx` beside the frames: views of the rows a route searches.
+    def bank_feeds(self, route: Route) -> Feeds:
+        """Give the inputs of `full.onnx` that are the same for every view: the rows to search.
 
-        `full.onnx` takes `frames` (B, S, S, 3) uint8 RGB and these, and gives `anomaly_map`
-        (B, Gh, Gw) float32 in units of feature distance, `image_score` (B,) float32 and
-        `patch_features` (B, P, D) float32.
+        `full.onnx` takes `frames` (B, S, S, 3) uint8 RGB, `foreground` (Gh, Gw) float32 and these,
+        and gives `anomaly_map` (B, Gh, Gw) float32 in units of feature distance, `image_score` (B,)
+        float32 and `patch_features` (B, P, D) float32.
         """
         rows, defects = self.normal.rows_of(route.category), self.abnormal.rows_of(route.category)
         return {
@@ -122,14 +128,39 @@ class Bundle:
             "abnormal_valid": self.abnormal.valid[defects],
             "temperature": np.array(route.scoring.temperature, np.float32),
             "abnormal_weight": np.array(route.abnormal_weight, np.float32),
-            "foreground": self.foreground(route).astype(np.float32),
         }
 
-    def foreground(self, route: Route) -> Foreground:
-        """Say where a route inspects, (Gh, Gw); `ANY_PRODUCT` inspects everywhere."""
+    def over_views(
+        self, prepared: NDArray[np.uint8], route: Route, run: Callable[[Feeds], NDArray[T]]
+    ) -> NDArray[T]:
+        """Run `full.onnx` on every view of a prepared frame.
+
+        Args:
+            prepared: (8 · Mh, 8 · Mw, 3) uint8.
+            route: How the frame is judged.
+            run: Given all inputs for one view, answers (Gh, Gw, …).
+
+        Returns:
+            (Mh, Mw, …), as `inspection.views.over_views`.
+        """
+        spec, feeds = self.preprocessing, self.bank_feeds(route)
+        foreground = self.foreground(route, map_of_canvas(prepared))
+
+        def see(pixels: NDArray[np.uint8], view: View) -> NDArray[T]:
+            inspected = view.inspected(foreground, spec).astype(np.float32)
+            return run({**feeds, "frames": pixels[None], "foreground": inspected})
+
+        return over_views(prepared, spec, see)
+
+    def foreground(self, route: Route, shape: tuple[int, int]) -> Foreground:
+        """Say where a route inspects a map of (Mh, Mw); `ANY_PRODUCT` inspects everywhere."""
         if route.category is None:
-            return everywhere(self.preprocessing.grid)
-        return self.foregrounds[route.category]
+            return everywhere(shape)
+        return laid_over(self.foregrounds[route.category], shape)
+
+    def image_score(self, anomaly_map: NDArray[np.floating], route: Route) -> float:
+        """Score a frame by its map, (Mh, Mw)."""
+        return image_score(anomaly_map, route.scoring, self.preprocessing.patches)
 
     def route(self, product: str | None) -> Route:
         """Choose how a frame is judged: by its product, or by the only one there is, or by all.
@@ -149,10 +180,10 @@ class Bundle:
         return self.routes[product]
 
     def recognise(self, patches: NDArray[np.floating]) -> Route:
-        """Choose the route of a frame that names no product, by its patch features, (P, D).
+        """Choose the route of a frame that names no product, by patch features, (P, D).
 
-        It is the route of the product that the frame looks like, or the route of `ANY_PRODUCT` if
-        it looks like none.
+        They are those of `inspection.views.recognised_patches`. It is the route of the product that
+        the frame looks like, or the route of `ANY_PRODUCT` if it looks like none.
         """
         return self.routes[self.router.product_of(descriptor(patches)) or ANY_PRODUCT]
 
@@ -292,13 +323,16 @@ def _check_whole(bundle: Bundle) -> None:
             f"routes {sorted(bundle.routes)} must be {ANY_PRODUCT!r} and the categories of both "
             f"banks, {sorted(normal.categories)} and {sorted(abnormal.categories)}"
         )
+    masked = sorted(bundle.foregrounds)
+    if set(bundle.router.products) != products or masked != sorted(products):
+        raise BundleError(
+            f"expected a router and foregrounds of {sorted(products)}, got a router of "
+            f"{sorted(bundle.router.products)} and foregrounds of {masked}"
+        )
     grid = bundle.preprocessing.grid
     shapes = {product: each.shape for product, each in bundle.foregrounds.items()}
-    if set(bundle.router.products) != products or shapes != dict.fromkeys(products, grid):
-        raise BundleError(
-            f"expected a router and foregrounds {grid} of {sorted(products)}, got a router of "
-            f"{sorted(bundle.router.products)} and foregrounds {shapes}"
-        )
+    if bundle.preprocessing.fit == "stretch" and set(shapes.values()) != {grid}:
+        raise BundleError(f"expected foregrounds of {grid} patches, got {shapes}")
     described = bundle.router.prototypes.shape[1]
     if described != 2 * normal.dimensions:
         raise BundleError(

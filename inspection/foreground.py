@@ -17,12 +17,28 @@ from inspection.bank import safetensors_metadata
 from inspection.errors import BundleError, InputError
 
 Foreground = NDArray[np.uint8]
-"""(Gh, Gw) uint8: 1 where a patch is inspected, 0 where it is not."""
+"""Two-dimensional uint8: 1 where a patch is inspected, 0 where it is not."""
 
 
 def everywhere(grid: tuple[int, int]) -> Foreground:
     """Inspect every patch: what a product without a mask has."""
     return np.ones(grid, np.uint8)
+
+
+def laid_over(foreground: Foreground, shape: tuple[int, int]) -> Foreground:
+    """Stretch a foreground over a map of (Mh, Mw): a patch is inspected if any cell under it is.
+
+    Frames of one product may differ in size, and so may their maps if frames are not stretched.
+    """
+    if foreground.shape == shape:
+        return foreground
+    for axis, patches in enumerate(shape):
+        cells = foreground.shape[axis]
+        spans = [(i * cells // patches, -(-(i + 1) * cells // patches)) for i in range(patches)]
+        foreground = np.stack(
+            [foreground.take(range(*span), axis).max(axis) for span in spans], axis
+        )
+    return foreground
 
 
 def check_foreground(foreground: NDArray[np.generic]) -> None:

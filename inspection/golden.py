@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from inspection.bank import safetensors_metadata
 from inspection.bundle import Bundle, Route
 from inspection.errors import BundleError, InputError
-from inspection.scoring import image_score, patch_scores
+from inspection.scoring import patch_scores
 from inspection.verdicts import judge
 
 RELATIVE_TOLERANCE = 1e-4
@@ -33,8 +33,8 @@ class GoldenFrame:
     Attributes:
         product: Whose route judges it; None for the route of unknown products.
         frame: (H, W, 3) uint8 RGB, as the camera gave it.
-        prepared: (S, S, 3) uint8, after preprocessing.
-        anomaly_map: (Gh, Gw) float32, in units of feature distance.
+        prepared: (8 · Mh, 8 · Mw, 3) uint8, after preprocessing.
+        anomaly_map: (Mh, Mw) float32, in units of feature distance.
         score: Raw image score.
     """
 
@@ -105,20 +105,20 @@ def agreement(
 def oracle_agreement(
     bundle: Bundle, golden: GoldenFrame, patches: NDArray[np.floating]
 ) -> Agreement:
-    """Ask plain numpy for the golden answer, on the features (P, D) that a runtime has found."""
+    """Ask plain numpy for the golden answer, on the features (Mh, Mw, D) that a runtime found."""
     route = bundle.route(golden.product)
+    shape = golden.anomaly_map.shape
     scores = patch_scores(
-        patches,
+        patches.reshape(-1, patches.shape[-1]),  # (Mh, Mw, D) → (Mh · Mw, D)
         bundle.normal,
         bundle.abnormal,
         bundle.head,
         route.scoring,
         category=route.category,
         weight=route.abnormal_weight,
-        foreground=bundle.foreground(route),
+        foreground=bundle.foreground(route, (shape[0], shape[1])),
     )
-    anomaly_map = scores.reshape(bundle.preprocessing.grid)
-    return agreement(golden, anomaly_map, image_score(scores, route.scoring), route)
+    return agreement(golden, scores.reshape(shape), bundle.image_score(scores, route), route)
 
 
 def golden_to_bytes(frames: Sequence[GoldenFrame]) -> bytes:

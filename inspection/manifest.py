@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from inspection.errors import BundleError
+from inspection.preprocessing import Fit
 
 FORMAT: Literal["dualbank-bundle/1"] = "dualbank-bundle/1"
 MANIFEST = "manifest.json"
@@ -36,6 +37,9 @@ class PreprocessingEntry(_Part):
     """See `inspection.preprocessing.Preprocessing`."""
 
     size_px: int
+    fit: Fit = "stretch"
+    overlap_px: int = 0
+    shrink: int = 1
 
 
 class ScoringEntry(_Part):

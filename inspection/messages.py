@@ -158,7 +158,7 @@ class VerdictMessage(_Wire):
 
 
 class HeatmapHeader(_Wire):
-    """Says what the (Gh, Gw) float32 standardised patch scores beside it belong to."""
+    """Says what the (Mh, Mw) float32 standardised patch scores beside it belong to."""
 
     v: Literal[1] = 1
     camera: str
@@ -257,7 +257,7 @@ def decode_verdict(parts: Sequence[Buffer]) -> VerdictMessage:
 
 
 def encode_heatmap(header: HeatmapHeader, values: Buffer) -> list[Buffer]:
-    """Make the three parts of a heatmap message: topic, header, (Gh, Gw) float32 little-endian."""
+    """Make the three parts of a heatmap message: topic, header, (Mh, Mw) float32 little-endian."""
     return [HEATMAP_TOPIC + header.camera.encode(), _pack(header), values]
 
 

@@ -1,14 +1,15 @@
-"""How a camera frame becomes the network's input: one resize, defined here, the same on every host.
+"""How a camera frame becomes a canvas: one resize, defined here, the same on every host.
 
-This module holds the definition and a plain numpy version of it. Programs run `resize_plan` with
-OpenCV, which agrees to `TOLERANCE_LEVELS`; normalisation happens inside the trunk and nowhere else.
+The canvas is what the network looks at, in one view or in several: `inspection.views`. This module
+holds the definition and a plain numpy version of it. Programs run `resize_plan` with OpenCV, which
+agrees to `TOLERANCE_LEVELS`; normalisation happens inside the trunk and nowhere else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,27 +22,61 @@ TOLERANCE_LEVELS = 2
 
 MIN_SIDE_PX = 8
 
+PATCH_PX = 8
+"""Side of a patch in the network's input."""
+
+Fit = Literal["stretch", "letterbox", "tiles"]
+
+MOST_SHRINK = 16
+
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
     """What happens to a frame before the trunk sees it; part of the bundle.
 
     Attributes:
-        size_px: Side of the square network input, a multiple of 16 from 32 to 4096.
+        size_px: S, side of the square network input, a multiple of 16 from 32 to 4096.
+        fit: How frames come to fit it. "stretch": resized to S × S, whatever their aspect.
+            "letterbox": resized until the longer side is S, and padded. "tiles": at their own
+            resolution, cut into squares of S.
+        overlap_px: By which neighbouring tiles overlap at least, a multiple of 8, at most S / 2.
+        shrink: Pixels of the frame to one of the tiles, along each axis, from 1 to 16.
     """
 
     size_px: int = 256
+    fit: Fit = "stretch"
+    overlap_px: int = 0
+    shrink: int = 1
 
     def __post_init__(self) -> None:
         if self.size_px % 16 or not 32 <= self.size_px <= 4096:
             raise InputError(
                 f"size_px must be a multiple of 16 from 32 to 4096, got {self.size_px}"
             )
+        if self.fit not in get_args(Fit):
+            raise InputError(f"fit must be one of {', '.join(get_args(Fit))}, got {self.fit!r}")
+        if self.fit != "tiles" and (self.overlap_px, self.shrink) != (0, 1):
+            raise InputError(
+                f"only tiles overlap and shrink, got overlap_px = {self.overlap_px} and shrink = "
+                f"{self.shrink} with {self.fit!r}; leave them out, or choose tiles"
+            )
+        if self.overlap_px % PATCH_PX or not 0 <= self.overlap_px <= self.size_px // 2:
+            raise InputError(
+                f"overlap_px must be a multiple of {PATCH_PX} from 0 to {self.size_px // 2}, half "
+                f"of size_px, got {self.overlap_px}"
+            )
+        if not 1 <= self.shrink <= MOST_SHRINK:
+            raise InputError(f"shrink must be from 1 to {MOST_SHRINK}, got {self.shrink}")
 
     @property
     def grid(self) -> tuple[int, int]:
-        """(Gh, Gw): one patch for every 8 × 8 input pixels."""
-        return self.size_px // 8, self.size_px // 8
+        """(Gh, Gw): one patch for every 8 × 8 pixels of the network's input."""
+        return self.size_px // PATCH_PX, self.size_px // PATCH_PX
+
+    @property
+    def patches(self) -> int:
+        """P: patches of the network's input."""
+        return self.grid[0] * self.grid[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,30 +123,52 @@ def to_rgb8(image: NDArray[Any], channels: str = "rgb") -> NDArray[np.uint8]:
     return np.ascontiguousarray(image[:, :, ::-1] if channels == "bgr" else image)
 
 
+def map_shape(shape: tuple[int, ...], spec: Preprocessing) -> tuple[int, int]:
+    """Say how many patches a frame of (H, W, …) px has: (Mh, Mw), the shape of its anomaly map.
+
+    A canvas has whole patches, so that its map lies over the whole frame and over nothing else:
+    patch (r, c) shows rows r · H / Mh to (r + 1) · H / Mh. The price is an aspect that is off by
+    less than half a patch along the shorter side, or along both for tiles.
+    """
+    if spec.fit == "stretch":
+        return spec.grid
+    # In whole numbers: a rounding that differs between hosts would be another map.
+    cells, per = (spec.grid[0], max(shape[:2])) if spec.fit == "letterbox" else (1, PATCH_PX)
+    height, width = (
+        max(1, (2 * side * cells + per * spec.shrink) // (2 * per * spec.shrink))
+        for side in shape[:2]
+    )
+    return height, width
+
+
 def resize_plan(shape: tuple[int, ...], spec: Preprocessing) -> list[ResizePass]:
-    """List the passes that bring (H, W, …) to the network's size; none when it fits already.
+    """List the passes that bring (H, W, …) to its canvas; none when it fits already.
 
     An axis that shrinks is averaged over the exact area of each output pixel (nothing aliases);
     an axis that grows is interpolated linearly between pixel centres. OpenCV has one mode for both
     axes at once, hence two passes when one shrinks and the other grows.
     """
-    size, (height, width) = spec.size_px, shape[:2]
+    rows, columns = (PATCH_PX * patches for patches in map_shape(shape, spec))
+    height, width = shape[:2]
     passes = []
-    if height > size or width > size:
-        height, width = min(height, size), min(width, size)
+    if height > rows or width > columns:
+        height, width = min(height, rows), min(width, columns)
         passes.append(ResizePass(height, width, shrinks=True))
-    if height < size or width < size:
-        passes.append(ResizePass(size, size, shrinks=False))
+    if height < rows or width < columns:
+        passes.append(ResizePass(rows, columns, shrinks=False))
     return passes
 
 
 def prepare(image: NDArray[np.uint8], spec: Preprocessing, resize: Resize) -> NDArray[np.uint8]:
-    """Bring an (H, W, 3) uint8 RGB frame to the network's (S, S, 3) by the plan of this module.
+    """Bring an (H, W, 3) uint8 RGB frame to its canvas by the plan of this module.
 
     Args:
         image: From `to_rgb8`.
         spec: The bundle's preprocessing.
         resize: Runs one pass: `resize_exactly`, or the same in OpenCV.
+
+    Returns:
+        (8 · Mh, 8 · Mw, 3) uint8, (S, S, 3) if frames are stretched; may be the image itself.
     """
     for step in resize_plan(image.shape, spec):
         image = resize(image, step)

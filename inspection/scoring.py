@@ -186,9 +186,22 @@ def patch_scores(
     return fuse(evidence, suspicion(enhanced, head), weight) * seen
 
 
-def image_score(scores: NDArray[np.floating], scoring: Scoring) -> float:
-    """Average the highest patch scores, `scoring.top_patches` of them; NaN if any patch is NaN."""
+def image_score(
+    scores: NDArray[np.floating], scoring: Scoring, view_patches: int | None = None
+) -> float:
+    """Average the highest patch scores of a frame; NaN if any patch is NaN.
+
+    How many are averaged does not depend on the frame: a defect has a size in pixels, and is no
+    larger for lying in a line scan. Patches that a frame is short of count as 0, as those do that
+    are not inspected.
+
+    Args:
+        scores: Of all patches of the frame, any shape.
+        scoring: Gives `top_patches`.
+        view_patches: P, patches of the network's input; None if that is what `scores` are.
+    """
     flat = np.asarray(scores, np.float64).ravel()
     if np.isnan(flat).any():
         return float("nan")
-    return float(np.sort(flat)[-scoring.top_patches(flat.size) :].mean())
+    count = scoring.top_patches(view_patches or flat.size)
+    return float(np.sort(flat)[-count:].sum() / count)

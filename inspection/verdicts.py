@@ -110,7 +110,7 @@ def find_regions(
     """Box the connected patches above a level, worst first.
 
     Args:
-        anomaly_map: (Gh, Gw) patch scores.
+        anomaly_map: (Mh, Mw) patch scores; they lie over the whole frame.
         level: A patch above it is suspicious, in units of the map.
         frame_shape: (H, W, …) of the frame as sent, px.
         most: How many boxes at the most, so that a message stays small.

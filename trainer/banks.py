@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from inspection.bank import MemoryBank, empty_bank
-from inspection.foreground import Foreground
+from inspection.foreground import Foreground, laid_over
 from trainer.coreset import Rows, candidates, greedy_k_centre
 from trainer.features import FeatureStore
 from trainer.search import nearest
@@ -34,13 +34,13 @@ class Evidence:
     Attributes:
         features: n patches of D dimensions, on disk or in memory.
         image: (n,) integers, number of the training image.
-        patch: (n,) integers, number of the patch in it.
+        position: (n, 2) integers, row and column of the patch in its map.
         candidates: Numbers of the patches among which bank rows are chosen, ascending.
     """
 
     features: Rows
     image: NDArray[np.integer]
-    patch: NDArray[np.integer]
+    position: NDArray[np.integer]
     candidates: NDArray[np.int64]
 
 
@@ -88,21 +88,26 @@ def gather(
         rng: For what blocks of very many patches keep.
         advance: Told how many patches were gone through.
     """
-    inspected = np.flatnonzero(foreground).astype(np.int32)
-    entry = np.repeat(np.arange(len(store.features), dtype=np.int32), len(inspected))
-    patch = np.tile(inspected, len(store.features))
+    # Most images share one shape, and so one list.
+    places = {
+        shape: np.argwhere(laid_over(foreground, shape)).astype(np.int32)
+        for shape in set(store.shapes)
+    }
+    position = np.concatenate([places[shape] for shape in store.shapes])
+    counts = [len(places[shape]) for shape in store.shapes]
+    entry = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+    width = np.array(store.shapes, np.int32)[entry, 1]
+    features = StoredRows(store, entry, position[:, 0] * width + position[:, 1])
     # A copy is held out with its image.
     image = entry % len(store.images)
-    features = StoredRows(store, entry, patch)
     kept = candidates(features, folds[image], rows, rng, advance)
-    return Evidence(features, image, patch, kept)
+    return Evidence(features, image, position, kept)
 
 
 def normal_bank(
     evidence: Mapping[str, Evidence],
     images: Mapping[str, Sequence[Path]],
     rows_each: int,
-    grid_width: int,
     rng: np.random.Generator,
     advance: Callable[[int], None],
 ) -> MemoryBank:
@@ -112,7 +117,6 @@ def normal_bank(
         evidence: By category, in the order of the bank.
         images: The training images that `Evidence.image` counts into.
         rows_each: Capacity of each category; rows without evidence stay invalid.
-        grid_width: Gw, to turn patch numbers into positions.
         rng: For the selection.
         advance: Told how many rows were chosen.
     """
@@ -130,7 +134,7 @@ def normal_bank(
         features[rows] = kept[number]
         valid[rows] = True
         source[rows] = len(sources) + pool.image[chosen[name]]
-        position[rows] = np.stack(np.divmod(pool.patch[chosen[name]], grid_width), axis=1)
+        position[rows] = pool.position[chosen[name]]
         sources.extend(f"{name}/{path.name}" for path in images[name])
     return replace(
         bank,

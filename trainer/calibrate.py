@@ -17,14 +17,14 @@ from torch import Tensor
 from inspection.bank import MemoryBank
 from inspection.bundle import ANY_PRODUCT
 from inspection.errors import NotEnoughSamplesError
-from inspection.foreground import Foreground
-from inspection.scoring import Scoring
+from inspection.foreground import Foreground, laid_over
+from inspection.scoring import Scoring, image_score
 from inspection.thresholds import Calibration, calibration_of
 from trainer.banks import Evidence
 from trainer.coreset import greedy_k_centre
 from trainer.features import FeatureStore
 from trainer.head import HeadNet
-from trainer.search import attend, enhance, nearest, top_mean
+from trainer.search import attend, enhance, nearest
 
 FOLDS = 4
 LEAST_IMAGES = 4
@@ -116,19 +116,20 @@ def calibrate(
     for name, store in stores.items():
         count = len(store.images)
         folds = folds_of(count)
-        seen = torch.from_numpy(foregrounds[name].ravel().astype(np.float32))
         some = min(count, -(-ANY_PRODUCT_IMAGES // len(stores)))
         picked = set(np.linspace(0, count - 1, some).astype(int))
         scores = []
         for image in range(count):
-            patches = torch.from_numpy(np.asarray(store.features[image], np.float32))
-            bank = banks[name][folds[image]]
-            scores.append(_image_score(patches, bank, abnormal[name], scorings[name], seen))
+            patches = store.patches_of(image)
+            seen = laid_over(foregrounds[name], store.shapes[image]).ravel()
+            bank, top = banks[name][folds[image]], store.spec.patches
+            scores.append(_image_score(patches, bank, abnormal[name], scorings[name], seen, top))
             if image in picked and len(stores) > 1:
                 every = torch.cat([rows[folds[image]] for rows in banks.values()])
                 side, scoring = abnormal[ANY_PRODUCT], scorings[ANY_PRODUCT]
                 # What shows no product has no foreground either.
-                unknown.append(_image_score(patches, every, side, scoring, torch.ones_like(seen)))
+                unseen = np.ones_like(seen)
+                unknown.append(_image_score(patches, every, side, scoring, unseen, top))
             advance(1)
         known[name] = calibration_of(scores)
     # With a single product there is nothing to be in doubt about.
@@ -166,8 +167,19 @@ def _knowledge(patches: Tensor, rows: Tensor, scoring: Scoring) -> tuple[Tensor,
 
 
 def _image_score(
-    patches: Tensor, bank: Tensor, side: AbnormalSide, scoring: Scoring, seen: Tensor
+    patches: NDArray[np.float16],
+    bank: Tensor,
+    side: AbnormalSide,
+    scoring: Scoring,
+    seen: NDArray[np.uint8],
+    view_patches: int,
 ) -> float:
-    """Score an image whose patches are inspected where `seen`, (P,) float32, is 1."""
-    scores = patch_scores(patches, bank, side, scoring) * seen
-    return float(top_mean(scores[None], scoring.top_patches(len(scores)))[0])
+    """Score an image, (n, D), whose patches are inspected where `seen`, (n,), is 1."""
+    # As many at once as the network sees: a line scan has hundreds of thousands.
+    scores = [
+        patch_scores(
+            torch.from_numpy(patches[i : i + view_patches].astype(np.float32)), bank, side, scoring
+        ).numpy()
+        for i in range(0, len(patches), view_patches)
+    ]
+    return image_score(np.concatenate(scores) * seen, scoring, view_patches)

@@ -9,13 +9,14 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 from rich.console import Console
 
 from inspection.bundle import LINEAGE
 from inspection.errors import DualbankError, ParityError
 from inspection.lineage import lineage_from_bytes
-from inspection.preprocessing import Preprocessing
+from inspection.preprocessing import Fit
 from trainer import weights
 from trainer.augment import KINDS, Augmentation
 from trainer.backbones.catalogue import NAMES
@@ -67,7 +68,29 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         default=defaults.size_px,
         metavar="PX",
-        help="side of the network input (default %(default)s)",
+        help="side of the network input, or of a tile (default %(default)s)",
+    )
+    verb.add_argument(
+        "--fit",
+        choices=get_args(Fit),
+        default=defaults.fit,
+        metavar="HOW",
+        help="stretch: frames are resized to a square; letterbox: resized and padded, so that they "
+        "keep their aspect; tiles: cut into squares at their own resolution, for small defects on "
+        "large frames (default %(default)s)",
+    )
+    verb.add_argument(
+        "--overlap",
+        type=int,
+        metavar="PX",
+        help="by which tiles overlap at least (default: a quarter of their side)",
+    )
+    verb.add_argument(
+        "--shrink",
+        type=int,
+        default=defaults.shrink,
+        metavar="N",
+        help="cut tiles from frames N times smaller, N² times faster (default %(default)s)",
     )
     verb.add_argument(
         "--rows",
@@ -212,6 +235,9 @@ def _common(verb: argparse.ArgumentParser, *, json_to_file: bool = False) -> Non
 def _fit(args: argparse.Namespace) -> int:
     settings = FitSettings(
         size_px=args.size,
+        fit=args.fit,
+        overlap_px=args.overlap,
+        shrink=args.shrink,
         rows_each=args.rows,
         abnormal_rows_each=args.abnormal_rows,
         abnormal_weight=args.abnormal_weight,
@@ -227,8 +253,11 @@ def _fit(args: argparse.Namespace) -> int:
         labelled, categories = draw_defects(categories, args.defects, args.seed)
     elif args.labelled is not None:
         labelled = find_labelled(args.labelled, categories)
-    spec = Preprocessing(settings.size_px)
-    masked = read_foregrounds(args.foreground, categories, spec) if args.foreground else {}
+    masked = (
+        read_foregrounds(args.foreground, categories, settings.preprocessing)
+        if args.foreground
+        else {}
+    )
     progress = Progress(shown=not args.quiet)
     model = fit(categories, settings, progress, labelled=labelled, masked=masked)
     write_bundle(args.out, make_bundle(model, categories))

@@ -114,7 +114,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
 
 
 def read_prepared(path: Path, spec: Preprocessing) -> NDArray[np.uint8]:
-    """Read an image file as the network's (S, S, 3) uint8 input.
+    """Read an image file as its canvas, (8 · Mh, 8 · Mw, 3) uint8.
 
     Raises:
         DatasetError: As `read_image`.

@@ -34,7 +34,7 @@ RECALL = 0.95
 """Share of defects that must be caught where `frr_at_95_recall` is read."""
 
 RawMap = tuple[NDArray[np.float32], tuple[int, int]]
-"""(Gh, Gw) in units of feature distance, and (H, W) of its image in px."""
+"""(Mh, Mw) in units of feature distance, and (H, W) of its image in px."""
 
 FIGURES = (
     "image_auroc",
@@ -105,7 +105,7 @@ def evaluate(
         "settings": {
             "backbone": manifest.backbone,
             "seed": manifest.seed,
-            "size_px": manifest.preprocessing.size_px,
+            **manifest.preprocessing.model_dump(),
             **manifest.scoring.model_dump(),
             "normal_rows": len(runtime.bundle.normal.features),
             "abnormal_rows": len(runtime.bundle.abnormal.features),
@@ -152,10 +152,10 @@ def _score(
     for sample in category.test:
         image = read_image(sample.image)
         prepared = prepare(image, runtime.bundle.preprocessing, resize)
-        found = runtime.inspect(prepared[None], route)
-        scores.append(float(route.calibration.standardise(found.scores.astype(np.float64))[0]))
+        found = runtime.inspect(prepared, route)
+        scores.append(route.calibration.standardise(found.score))
         unknown.add(prepared, category.name, scores[-1])
-        maps.append((found.maps[0], (image.shape[0], image.shape[1])))
+        maps.append((found.anomaly_map, (image.shape[0], image.shape[1])))
         advance(1)
     return np.array(scores), maps
 

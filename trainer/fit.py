@@ -7,6 +7,7 @@ opened here.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -21,9 +22,9 @@ from torch import Tensor
 from inspection.bank import MemoryBank
 from inspection.bundle import ANY_PRODUCT
 from inspection.errors import InputError
-from inspection.foreground import Foreground, everywhere
+from inspection.foreground import Foreground, everywhere, laid_over
 from inspection.lineage import NOTHING_LABELLED, Lineage
-from inspection.preprocessing import Preprocessing
+from inspection.preprocessing import PATCH_PX, Fit, Preprocessing, prepare
 from inspection.routing import Router
 from inspection.scoring import Head, Scoring
 from inspection.thresholds import Calibration
@@ -40,7 +41,7 @@ from trainer.calibrate import (
 )
 from trainer.contrast import contrast
 from trainer.coreset import Rows
-from trainer.dataset import Category, read_prepared
+from trainer.dataset import Category, read_prepared, resize
 from trainer.features import FeatureStore, extract, feature_store
 from trainer.head import EPOCHS, head_weights, train_head
 from trainer.labelled import Labelled, lineage_of
@@ -64,7 +65,10 @@ class FitSettings:
     """What a fit may be told, checked at once; the defaults are what BENCHMARKS.md reports.
 
     Attributes:
-        size_px: Side of the network input.
+        size_px: Side of the network input; of a tile, if frames are cut into tiles.
+        fit: How frames come to fit it, see `inspection.preprocessing.Preprocessing`.
+        overlap_px: Of tiles; None for a quarter of their side.
+        shrink: Of tiles.
         rows_each: Normal rows of each category.
         abnormal_rows_each: Abnormal rows of each category.
         k: Neighbours for the attention.
@@ -78,6 +82,9 @@ class FitSettings:
     """
 
     size_px: int = 256
+    fit: Fit = "stretch"
+    overlap_px: int | None = None
+    shrink: int = 1
     rows_each: int = 2048
     abnormal_rows_each: int = 512
     k: int = 12
@@ -101,8 +108,18 @@ class FitSettings:
         if not 0 <= self.seed < 1 << 63:
             raise InputError(f"expected a seed from 0 to 2^63 - 1, got {self.seed}")
         # What they refuse is better refused now than after hours.
-        Preprocessing(self.size_px)
+        _ = self.preprocessing
         Scoring(self.k, 1.0, self.top_fraction)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How frames are prepared."""
+        overlap_px = self.overlap_px
+        if overlap_px is None:
+            # A patch 32 px from the border of a tile is off by 0.16 of what the middle of a larger
+            # one makes of it, against 0.41 to its neighbour; at the border it is 0.51.
+            overlap_px = self.size_px // 32 * PATCH_PX if self.fit == "tiles" else 0
+        return Preprocessing(self.size_px, self.fit, overlap_px, self.shrink)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,19 +168,18 @@ def fit(
             "copies that are turned do not lie under the masks of the foreground; leave out one of "
             "them"
         )
-    spec = Preprocessing(settings.size_px)
+    spec = settings.preprocessing
     foregrounds = {each.name: everywhere(spec.grid) for each in categories} | dict(masked or {})
     rng = np.random.default_rng(settings.seed)
     trunk = Trunk(load_backbone(settings.backbone, settings.weights, settings.size_px)).eval()
-    trunk.learn_lengths(torch.from_numpy(_first_look(categories, spec)))
+    trunk.learn_lengths(torch.from_numpy(_first_look(categories, spec, settings.seed)))
     with ExitStack() as held:
         stores = _extract_all(categories, trunk, spec, settings, progress, held)
         folds = {name: folds_of(len(store.images)) for name, store in stores.items()}
         evidence = _candidates(stores, foregrounds, folds, settings, progress, rng)
         with progress.task("normal bank", settings.rows_each * len(stores)) as advance:
             sources = {category.name: category.train for category in categories}
-            rows_each, grid_width = settings.rows_each, spec.grid[1]
-            normal = normal_bank(evidence, sources, rows_each, grid_width, rng, advance)
+            normal = normal_bank(evidence, sources, settings.rows_each, rng, advance)
         fold_banks = _fold_banks(evidence, folds, settings, progress)
         foreign = _foreign(evidence, trunk, spec, rng)
         examples = contrast(
@@ -201,16 +217,25 @@ def fit(
     )
 
 
-def _first_look(categories: Sequence[Category], spec: Preprocessing) -> NDArray[np.uint8]:
-    """Read a few good images of every category, spread over its files."""
-    each = max(1, LENGTH_IMAGES // len(categories))
+def _first_look(
+    categories: Sequence[Category], spec: Preprocessing, seed: int
+) -> NDArray[np.uint8]:
+    """Read a few good images of every category, spread over its files, each as (S, S, 3)."""
+    each, rng = max(1, LENGTH_IMAGES // len(categories)), np.random.default_rng(seed)
     return np.stack(
         [
-            read_prepared(category.train[i], spec)
+            _piece(read_prepared(category.train[i], spec), spec.size_px, rng)
             for category in categories
             for i in np.linspace(0, len(category.train) - 1, each).astype(int)
         ]
     )
+
+
+def _piece(canvas: NDArray[np.uint8], size_px: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Cut S × S somewhere out of a canvas; a smaller one is stretched, as padding has no length."""
+    top, left = (rng.integers(max(0, side - size_px) + 1) for side in canvas.shape[:2])
+    cut = canvas[top : top + size_px, left : left + size_px]
+    return prepare(cut, Preprocessing(size_px), resize)
 
 
 def _images(categories: Sequence[Category]) -> int:
@@ -246,8 +271,9 @@ def _candidates(
     rng: np.random.Generator,
 ) -> dict[str, Evidence]:
     patches = sum(
-        len(store.features) * int(np.count_nonzero(foregrounds[name]))
+        images * int(laid_over(foregrounds[name], shape).sum())
         for name, store in stores.items()
+        for shape, images in Counter(store.shapes).items()
     )
     with progress.task("candidates", patches) as advance:
         return {

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from inspection.errors import DatasetError
 from inspection.foreground import Foreground
-from inspection.preprocessing import Preprocessing, prepare
+from inspection.preprocessing import PATCH_PX, Preprocessing, prepare
+from inspection.views import map_of_canvas
 from trainer.dataset import Category, read_image, resize
 
 WHITE = 128
@@ -28,8 +29,8 @@ def read_foregrounds(
 ) -> dict[str, Foreground]:
     """Read `<category>.png` of every category that has one, white where parts are inspected.
 
-    A mask takes the way of a frame through preprocessing, so it fits whatever its size. A patch is
-    inspected if any of its pixels is.
+    A mask takes the way of a frame through preprocessing, and what comes of it is laid over the map
+    of each frame, so it fits whatever its size. A patch is inspected if any of its pixels is.
 
     Args:
         folder: Holds the masks and nothing else; hidden files are passed over. The mask of a
@@ -66,7 +67,7 @@ def _foreground(path: Path, category: Category, spec: Preprocessing) -> Foregrou
             f"mask {path} is {mask.shape[:2]}, but {category.train[0]} is {frame.shape[:2]}, "
             "(height, width) in px; draw it at the aspect of the frames"
         )
-    foreground = _inspected(prepare(mask, spec, resize), spec)
+    foreground = _inspected(prepare(mask, spec, resize))
     if foreground.sum() < LEAST_PATCHES:
         raise DatasetError(
             f"mask {path} leaves {foreground.sum()} patches of {foreground.size} to inspect, "
@@ -75,8 +76,8 @@ def _foreground(path: Path, category: Category, spec: Preprocessing) -> Foregrou
     return foreground
 
 
-def _inspected(prepared: NDArray[np.uint8], spec: Preprocessing) -> Foreground:
-    """(S, S, 3) → (Gh, Gw): whether any pixel of a patch is white."""
-    height, width = spec.grid
-    cells = (prepared.max(axis=2) >= WHITE).reshape(height, prepared.shape[0] // height, width, -1)
+def _inspected(prepared: NDArray[np.uint8]) -> Foreground:
+    """(8 · Mh, 8 · Mw, 3) → (Mh, Mw): whether any pixel of a patch is white."""
+    height, width = map_of_canvas(prepared)
+    cells = (prepared.max(axis=2) >= WHITE).reshape(height, PATCH_PX, width, PATCH_PX)
     return np.asarray(cells.any(axis=(1, 3)), np.uint8)

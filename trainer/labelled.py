@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from inspection.errors import DatasetError, InputError
 from inspection.lineage import LearnedImage, Lineage
-from inspection.preprocessing import Preprocessing
+from inspection.preprocessing import Preprocessing, map_shape
 from trainer.coco import Box
 from trainer.dataset import Category, Sample, read_image, read_mask
 from trainer.learned import digest_of, without_learned
-from trainer.outlines import boxes_outline, covered_share, placement
+from trainer.outlines import boxes_outline, covered_share
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ def patch_share(defect: LabelledDefect, spec: Preprocessing) -> NDArray[np.float
     """Say how much of every patch is defect.
 
     Returns:
-        (Gh, Gw) float32, 0 to 1, above 0 wherever a patch is touched; None if only the image is
+        (Mh, Mw) float32, 0 to 1, above 0 wherever a patch is touched; None if only the image is
         labelled.
 
     Raises:
@@ -114,8 +114,7 @@ def patch_share(defect: LabelledDefect, spec: Preprocessing) -> NDArray[np.float
     outline = outline_of(defect)
     if outline is None:
         return None
-    height, width = outline.shape
-    return covered_share(outline, placement((height, width), spec), spec)
+    return covered_share(outline, map_shape(outline.shape, spec))
 
 
 def lineage_of(labelled: Labelled) -> Lineage:

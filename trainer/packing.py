@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -12,7 +13,7 @@ from inspection import bundle as formats
 from inspection.bank import bank_to_bytes
 from inspection.bundle import ANY_PRODUCT, Bundle, head_to_bytes, pack, read_bundle
 from inspection.errors import ParityError
-from inspection.foreground import everywhere, foregrounds_to_bytes
+from inspection.foreground import foregrounds_to_bytes, laid_over
 from inspection.golden import (
     RELATIVE_TOLERANCE,
     Agreement,
@@ -24,13 +25,13 @@ from inspection.golden import (
 )
 from inspection.lineage import lineage_to_bytes
 from inspection.manifest import RouteEntry
-from inspection.preprocessing import MIN_SIDE_PX, ResizePass, prepare
+from inspection.preprocessing import MIN_SIDE_PX, Preprocessing, ResizePass, prepare
 from inspection.routing import router_to_bytes
 from inspection.scoring import image_score
 from trainer import calibrate
 from trainer.dataset import Category, read_image, resize
 from trainer.export import export_full, export_head, export_trunk
-from trainer.features import extract
+from trainer.features import frame_features
 from trainer.fit import Model
 from trainer.head import head_net
 from trainer.runtime import Runtime
@@ -55,12 +56,12 @@ def make_bundle(model: Model, categories: Sequence[Category]) -> dict[str, bytes
         ParityError: Torch, numpy and ONNX Runtime do not agree on a golden frame.
     """
     trunk = export_trunk(model.trunk, model.preprocessing)
-    settings, grid = model.settings, model.preprocessing.grid
-    top = model.scorings[ANY_PRODUCT].top_patches(grid[0] * grid[1])
+    settings, spec = model.settings, model.preprocessing
+    top = model.scorings[ANY_PRODUCT].top_patches(spec.patches)
     files = {
         formats.TRUNK: trunk,
         formats.HEAD_GRAPH: export_head(model.head),
-        formats.FULL: export_full(trunk, model.head, settings.k, top, model.preprocessing),
+        formats.FULL: export_full(trunk, model.head, settings.k, top, spec),
         formats.NORMAL_BANK: bank_to_bytes(model.normal),
         formats.ABNORMAL_BANK: bank_to_bytes(model.abnormal),
         formats.HEAD: head_to_bytes(model.head),
@@ -77,7 +78,7 @@ def make_bundle(model: Model, categories: Sequence[Category]) -> dict[str, bytes
         backbone=model.trunk.backbone.name,
         weights=model.trunk.backbone.weights_sha256,
         seed=settings.seed,
-        preprocessing={"size_px": settings.size_px},
+        preprocessing=dataclasses.asdict(spec),
         scoring={"k": settings.k, "top_fraction": settings.top_fraction},
         routes={product: _route(model, product) for product in model.calibrations},
     )
@@ -95,17 +96,16 @@ def check_parity(bundle: Bundle) -> list[Agreement]:
     agreements = []
     for number, golden in enumerate(golden_from_bytes(bundle.file(formats.GOLDEN))):
         route = bundle.route(golden.product)
-        found = runtime.inspect(golden.prepared[None], route)
-        features = runtime.patch_features(golden.prepared[None], route)[0]
-        if golden.product is None and runtime.recognise(golden.prepared) != bundle.recognise(
-            features
-        ):
+        found = runtime.inspect(golden.prepared, route)
+        features = runtime.patch_features(golden.prepared, route)
+        recognised = bundle.recognise(features.reshape(-1, features.shape[-1]))
+        if golden.product is None and runtime.recognise(golden.prepared) != recognised:
             raise ParityError(
                 f"golden frame {number}: {formats.TRUNK} and {formats.FULL} see other products in "
                 "it. No bundle is written"
             )
         answers = {
-            "ONNX Runtime": agreement(golden, found.maps[0], float(found.scores[0]), route),
+            "ONNX Runtime": agreement(golden, found.anomaly_map, found.score, route),
             "numpy": oracle_agreement(bundle, golden, features),
         }
         for name, agreed in answers.items():
@@ -141,7 +141,10 @@ def _golden_frames(model: Model, categories: Sequence[Category]) -> list[GoldenF
     weight = model.settings.abnormal_weight
     sides = calibrate.abnormal_sides(model.abnormal, head_net(model.head), weight)
     for category in categories:
-        good = [_moderate(read_image(path)) for path in category.train[:GOLDEN_GOOD]]
+        good = [
+            _moderate(read_image(path), model.preprocessing)
+            for path in category.train[:GOLDEN_GOOD]
+        ]
         golden.extend(_answer(model, sides, category.name, frame) for frame in good)
         golden.append(_answer(model, sides, category.name, _damaged(good[0], rng)))
         if len(categories) > 1:
@@ -155,27 +158,38 @@ def _answer(
     product: str | None,
     frame: NDArray[np.uint8],
 ) -> GoldenFrame:
-    prepared = prepare(frame, model.preprocessing, resize)
+    spec = model.preprocessing
+    prepared = prepare(frame, spec, resize)
     scoring = model.scorings[product or ANY_PRODUCT]
+    features = frame_features(model.trunk, prepared, spec)
+    shape = (features.shape[0], features.shape[1])
     scores = calibrate.patch_scores(
-        torch.from_numpy(extract(model.trunk, prepared[None])[0]),
+        torch.from_numpy(features.reshape(-1, features.shape[2])),
         torch.from_numpy(model.normal.evidence_of(product)),
         sides[product or ANY_PRODUCT],
         scoring,
     ).numpy()
-    grid = model.preprocessing.grid
-    scores *= (everywhere(grid) if product is None else model.foregrounds[product]).ravel()
+    if product is not None:
+        scores *= laid_over(model.foregrounds[product], shape).ravel()
     return GoldenFrame(
         product=product,
         frame=frame,
         prepared=prepared,
-        anomaly_map=scores.reshape(grid),
-        score=image_score(scores, scoring),
+        anomaly_map=scores.reshape(shape),
+        score=image_score(scores, scoring, spec.patches),
     )
 
 
-def _moderate(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Shrink a large frame: golden frames travel with every bundle, uncompressed."""
+def _moderate(frame: NDArray[np.uint8], spec: Preprocessing) -> NDArray[np.uint8]:
+    """Make a large frame smaller: golden frames travel with every bundle, uncompressed.
+
+    Of tiles the middle is cut out instead, two by two of them, so that what they show stays what it
+    is and the seams are proven too.
+    """
+    if spec.fit == "tiles":
+        most = (2 * spec.size_px - spec.overlap_px) * spec.shrink
+        top, left = (max(0, (side - most) // 2) for side in frame.shape[:2])
+        return np.ascontiguousarray(frame[top : top + most, left : left + most])
     scale = LONGEST_GOLDEN_PX / max(frame.shape[:2])
     if scale >= 1:
         return frame
@@ -194,6 +208,14 @@ def _damaged(frame: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.u
     return damaged
 
 
+def _fitting(spec: Preprocessing) -> str:
+    """Tell in words how frames come to fit the network's input."""
+    if spec.fit == "tiles":
+        shrunk = f"{spec.shrink} times smaller" if spec.shrink > 1 else "as they are"
+        return f"frames {shrunk}, in tiles that overlap by {spec.overlap_px} px"
+    return "frames stretched" if spec.fit == "stretch" else "frames padded, their aspect kept"
+
+
 def _model_card(model: Model, categories: Sequence[Category]) -> str:
     """Tell a reader what the model was made of and what it promises."""
     settings, backbone = model.settings, model.trunk.backbone
@@ -201,7 +223,7 @@ def _model_card(model: Model, categories: Sequence[Category]) -> str:
         "# Model card",
         "",
         f"Backbone {backbone.name}, frozen, weights of SHA-256 {backbone.weights_sha256}; "
-        f"input {settings.size_px} × {settings.size_px} px RGB; "
+        f"input {settings.size_px} × {settings.size_px} px RGB, {_fitting(model.preprocessing)}; "
         f"{settings.rows_each} normal and {settings.abnormal_rows_each} abnormal rows a product; "
         f"seed {settings.seed}.",
         "",

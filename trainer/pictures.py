@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from inspection.preprocessing import Preprocessing
+from inspection.preprocessing import PATCH_PX, Preprocessing
 from inspection.thresholds import Thresholds
 from inspection.verdicts import Region, Verdict
 
@@ -24,16 +24,17 @@ COLOURS = {
 def full_size_map(
     anomaly_map: NDArray[np.float32], spec: Preprocessing, shape: tuple[int, ...]
 ) -> NDArray[np.float32]:
-    """Enlarge a map to its image: (Gh, Gw) → (H, W) float32.
+    """Enlarge a map to its image: (Mh, Mw) → (H, W) float32.
 
     Args:
-        anomaly_map: (Gh, Gw) patch scores.
+        anomaly_map: (Mh, Mw) patch scores.
         spec: Of the model that made it.
         shape: (H, W, …) of the image, px.
     """
-    size = spec.size_px
-    enlarged = cv2.resize(anomaly_map, (size, size), interpolation=cv2.INTER_LINEAR)
-    sigma = SMOOTHING_PX * size / 256
+    height, width = anomaly_map.shape
+    canvas = (PATCH_PX * width, PATCH_PX * height)
+    enlarged = cv2.resize(anomaly_map, canvas, interpolation=cv2.INTER_LINEAR)
+    sigma = SMOOTHING_PX * spec.size_px / 256
     smooth = cv2.GaussianBlur(enlarged, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
     return np.asarray(cv2.resize(smooth, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR))
 
@@ -53,7 +54,7 @@ def overlay(
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        standardised: (Gh, Gw) float32 standardised patch scores.
+        standardised: (Mh, Mw) float32 standardised patch scores.
         thresholds: Standardised.
         regions: To box.
         verdict: For the frame.

@@ -43,10 +43,10 @@ def predict(
         image = read_image(path)
         prepared = prepare(image, spec, resize)
         route = known if known.category is not None else runtime.recognise(prepared)
-        found = runtime.inspect(prepared[None], route)
-        judgement = judge(float(found.scores[0]), route.calibration, route.thresholds)
+        found = runtime.inspect(prepared, route)
+        judgement = judge(found.score, route.calibration, route.thresholds)
         verdict = judgement.decision.verdict
-        standardised = route.calibration.standardise(found.maps[0])
+        standardised = route.calibration.standardise(found.anomaly_map)
         regions: tuple[Region, ...] = ()
         if verdict is not Verdict.PASS:
             regions = find_regions(standardised, route.thresholds.review, image.shape)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inspection.routing import Router, descriptor
+from inspection.views import recognised_by, views_of
 from trainer.calibrate import FOLDS, folds_of
 from trainer.features import FeatureStore
 
@@ -32,8 +33,7 @@ def learn_router(stores: Mapping[str, FeatureStore], rng: np.random.Generator) -
     """
     prototypes, product, reach = [], [], []
     for number, store in enumerate(stores.values()):
-        pictures = store.features[: len(store.images)]
-        described = np.stack([descriptor(image) for image in pictures])  # (images, E)
+        described = np.stack([_described(store, i) for i in range(len(store.images))])
         centres = k_means(described, PROTOTYPES, rng)
         prototypes.append(centres)
         product.append(np.full(len(centres), number, np.int32))
@@ -44,6 +44,17 @@ def learn_router(stores: Mapping[str, FeatureStore], rng: np.random.Generator) -
         product=np.concatenate(product),
         reach=np.array(reach, np.float32),
     )
+
+
+def _described(store: FeatureStore, image: int) -> NDArray[np.float64]:
+    """Describe an image as a frame is described on the line, (E,)."""
+    shape = store.shapes[image]
+    patches = store.patches_of(image).reshape(*shape, -1)
+    seen = [
+        patches[view.rows, view.columns].reshape(-1, patches.shape[-1])
+        for view in recognised_by(views_of(shape, store.spec))
+    ]
+    return descriptor(np.concatenate(seen))
 
 
 def k_means(

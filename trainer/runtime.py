@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from inspection.bundle import FULL, TRUNK, Bundle, Route
+from inspection.bundle import FULL, TRUNK, Bundle, Feeds, Route
+from inspection.views import recognised_patches
 
 
 @dataclass(frozen=True, slots=True)
 class Inspected:
-    """What the model says of a batch of prepared frames.
+    """What the model says of a frame.
 
     Attributes:
-        maps: (B, Gh, Gw) float32, in units of feature distance.
-        scores: (B,) float32, raw image scores.
+        anomaly_map: (Mh, Mw) float32, in units of feature distance.
+        score: Raw image score.
     """
 
-    maps: NDArray[np.float32]
-    scores: NDArray[np.float32]
+    anomaly_map: NDArray[np.float32]
+    score: float
 
 
 class Runtime:
-    """`full.onnx` of one bundle."""
+    """`full.onnx` of one bundle, on prepared frames: (8 · Mh, 8 · Mw, 3) uint8."""
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
@@ -39,26 +39,34 @@ class Runtime:
             for name in (FULL, TRUNK)
         )
 
-    def inspect(self, frames: NDArray[np.uint8], route: Route) -> Inspected:
-        """Score prepared frames of one product, (B, S, S, 3) uint8."""
-        maps, scores = self._run(["anomaly_map", "image_score"], frames, route)
-        return Inspected(maps, scores)
+    def inspect(self, prepared: NDArray[np.uint8], route: Route) -> Inspected:
+        """Score a frame by a route of the bundle."""
+        anomaly_map = self._over_views("anomaly_map", prepared, route)
+        return Inspected(anomaly_map, self.bundle.image_score(anomaly_map, route))
 
-    def patch_features(self, frames: NDArray[np.uint8], route: Route) -> NDArray[np.float32]:
-        """Give the trunk's features of prepared frames, (B, S, S, 3) uint8 → (B, P, D)."""
-        return self._run(["patch_features"], frames, route)[0]
+    def patch_features(self, prepared: NDArray[np.uint8], route: Route) -> NDArray[np.float32]:
+        """Give what the trunk sees in a frame, (Mh, Mw, D)."""
+        return self._over_views("patch_features", prepared, route)
 
-    def recognise(self, frame: NDArray[np.uint8]) -> Route:
-        """Choose the route of a prepared frame, (S, S, 3) uint8, whose product nobody knows."""
-        route = self.bundle.route(None)
+    def recognise(self, prepared: NDArray[np.uint8]) -> Route:
+        """Choose the route of a frame whose product nobody knows."""
+        route, spec = self.bundle.route(None), self.bundle.preprocessing
         if route.category is not None:
             return route  # the only product
-        (features,) = self._trunk.run(["patch_features"], {"frames": frame[None]})
-        return self.bundle.recognise(features[0])
+        return self.bundle.recognise(recognised_patches(prepared, spec, self._trunk_features))
 
-    def _run(
-        self, outputs: Sequence[str], frames: NDArray[np.uint8], route: Route
-    ) -> list[NDArray[np.float32]]:
-        feeds = {"frames": frames, **self.bundle.bank_feeds(route)}
-        found: list[NDArray[np.float32]] = self._session.run(list(outputs), feeds)
-        return found
+    def _trunk_features(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        (features,) = self._trunk.run(["patch_features"], {"frames": pixels[None]})
+        return np.asarray(features).reshape(*self.bundle.preprocessing.grid, -1)
+
+    def _over_views(
+        self, output: str, prepared: NDArray[np.uint8], route: Route
+    ) -> NDArray[np.float32]:
+        grid = self.bundle.preprocessing.grid
+
+        def run(feeds: Feeds) -> NDArray[np.float32]:
+            (answer,) = self._session.run([output], feeds)
+            # (1, Gh, Gw) stays a map, (1, P, D) becomes (Gh, Gw, D).
+            return np.asarray(answer).reshape(grid if output == "anomaly_map" else (*grid, -1))
+
+        return self.bundle.over_views(prepared, route, run)

@@ -82,8 +82,3 @@ def enhance(
         ],
         dim=1,
     )
-
-
-def top_mean(scores: Tensor, count: int) -> Tensor:
-    """Image scores: the mean of each row's highest `count` values, (B, P) → (B,)."""
-    return scores.topk(count, dim=1).values.mean(1)

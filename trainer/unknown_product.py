@@ -21,7 +21,7 @@ class UnknownProduct:
         self._right = self._none = 0
 
     def add(self, prepared: NDArray[np.uint8], product: str, standardised: float) -> None:
-        """Take a prepared frame, (S, S, 3) uint8.
+        """Take a prepared frame, (8 · Mh, 8 · Mw, 3) uint8.
 
         Args:
             prepared: The frame.
@@ -35,8 +35,8 @@ class UnknownProduct:
             self._right += 1
         else:
             self._none += route.category is None
-            raw = self._runtime.inspect(prepared[None], route).scores.astype(np.float64)
-            standardised = float(route.calibration.standardise(raw)[0])
+            raw = self._runtime.inspect(prepared, route).score
+            standardised = route.calibration.standardise(raw)
         self._scores.append(standardised)
 
     def report(self, defects: NDArray[np.bool_]) -> dict[str, Any]:

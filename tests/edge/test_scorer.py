@@ -31,7 +31,7 @@ def test_onnx_runtime_and_the_oracle_give_the_same_answer(
         scored = scorer.score(frame, route)
 
         expected = patch_scores(
-            scorer.patch_features(frame, route),
+            scorer.patch_features(frame, route).reshape(16, 3),
             tiny_bundle.normal,
             tiny_bundle.abnormal,
             tiny_bundle.head,
@@ -60,7 +60,7 @@ def test_a_frame_that_the_graph_does_not_take_costs_only_itself(tiny_bundle: Bun
     route = tiny_bundle.route("bolt")
 
     with pytest.raises(NoScoreError) as caught:
-        scorer.score(np.zeros((16, 16, 3), np.uint8), route)
+        scorer.score(np.zeros((32, 32, 4), np.uint8), route)
 
     assert caught.value.reason is Reason.SCORER_FAILED
     assert scorer.score(good_frame(), route).score < 1
@@ -160,7 +160,7 @@ def test_a_frame_that_the_trunk_does_not_take_costs_only_itself(tiny_bundle: Bun
     scorer = OnnxScorer(tiny_bundle, threads=1)
 
     with pytest.raises(NoScoreError) as caught:
-        scorer.recognise(np.zeros((16, 16, 3), np.uint8))
+        scorer.recognise(np.zeros((32, 32, 4), np.uint8))
 
     assert caught.value.reason is Reason.SCORER_FAILED
     assert scorer.recognise(good_frame()).category == "bolt"

@@ -594,7 +594,7 @@ def test_the_graph_is_fed_the_rows_of_the_route_without_a_copy(product, rows, de
 
     assert set(feeds) == {
         "normal_rows", "normal_valid", "abnormal_rows", "abnormal_valid",
-        "temperature", "abnormal_weight", "foreground",
+        "temperature", "abnormal_weight",
     }  # fmt: skip
     np.testing.assert_array_equal(feeds["normal_rows"], bundle.normal.features[rows])
     np.testing.assert_array_equal(feeds["normal_valid"], bundle.normal.valid[rows])
@@ -631,21 +631,39 @@ def test_a_manifest_that_says_a_thing_twice_is_refused():
     ],
 )
 def test_a_router_or_foreground_that_does_not_fit_is_refused(name, data):
-    with pytest.raises(BundleError, match="expected a router"):
+    with pytest.raises(BundleError, match=r"expected (a router|foregrounds)"):
         read_bundle(reader(packed(some_files(**{name: data}))))
 
 
-def test_the_graph_is_fed_the_foreground_of_the_product_and_all_of_no_product():
+def test_the_graph_is_fed_the_rows_of_the_route_and_what_is_inspected_of_each_view():
+    tiles = {"size_px": 64, "fit": "tiles", "overlap_px": 16}
+    bundle = read_bundle(reader(packed(preprocessing=tiles)))
+    fed = []
+
+    def run(feeds):
+        fed.append(feeds)
+        return feeds["frames"][0, ::8, ::8, 0]
+
+    canvas = np.arange(72 * 64 * 3, dtype=np.uint8).reshape(72, 64, 3)
+    merged = bundle.over_views(canvas, bundle.route("nut"), run)
+
+    np.testing.assert_array_equal(merged, canvas[::8, ::8, 0])
+    assert len(fed) == 2
+    assert sum(feeds["foreground"].sum() for feeds in fed) == 9 * 8
+    assert {feeds["foreground"].dtype for feeds in fed} == {np.dtype(np.float32)}
+    assert set(fed[0]) == {"frames", "foreground", *bundle.bank_feeds(bundle.route("nut"))}
+
+
+def test_a_product_is_inspected_where_its_foreground_says_and_no_product_everywhere():
     half = np.repeat(np.array([[0], [1]], np.uint8), 4, axis=0) * np.ones(8, np.uint8)
     seen = foregrounds_to_bytes({"nut": half, "screw": everywhere((8, 8))})
     bundle = read_bundle(reader(packed(some_files(**{FOREGROUND: seen}))))
 
     nut, screw, every = (
-        bundle.bank_feeds(bundle.route(product))["foreground"] for product in ("nut", "screw", None)
+        bundle.foreground(bundle.route(product), (8, 8)) for product in ("nut", "screw", None)
     )
 
     np.testing.assert_array_equal(nut, half)
-    assert nut.dtype == np.float32
     assert screw.all()
     assert every.all()
 

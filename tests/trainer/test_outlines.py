@@ -1,19 +1,16 @@
-"""Outlines become shares of patches, wherever the image lies in the network's input."""
+"""Outlines become shares of patches."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from inspection.preprocessing import Preprocessing
 from trainer.coco import Box
-from trainer.outlines import Placement, boxes_outline, covered_share, marked_patches, placement
-
-SPEC = Preprocessing(64)  # 8 × 8 patches
+from trainer.outlines import boxes_outline, covered_share, marked_patches
 
 
-def share_of(outline: np.ndarray, place: Placement | None = None) -> np.ndarray:
-    return covered_share(outline, place or placement(outline.shape, SPEC), SPEC)
+def share_of(outline: np.ndarray) -> np.ndarray:
+    return covered_share(outline, (8, 8))
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (80, 96), (8, 640), (11, 9), (1024, 100)])
@@ -29,7 +26,7 @@ def test_the_shares_of_all_patches_are_the_share_of_the_image(shape: tuple[int, 
     assert not share_of(np.zeros(shape, np.float32)).any()
 
 
-def test_an_image_is_stretched_to_the_square() -> None:
+def test_the_map_lies_over_the_whole_image() -> None:
     outline = np.zeros((80, 160), np.float32)
     outline[10:20, 40:60] = 1  # second row, third column of patches of 10 × 20 px
 
@@ -47,24 +44,6 @@ def test_a_single_pixel_of_a_large_image_is_not_lost() -> None:
 
     assert np.flatnonzero(share).tolist() == [56]
     assert share[7, 0] == pytest.approx(64 / 6_000_000)
-
-
-def test_an_image_placed_in_a_part_of_the_square_covers_nothing_beside_it() -> None:
-    share = share_of(np.ones((40, 80), np.float32), Placement(16, 0, 32, 64))
-
-    assert np.all(share[2:6] == 1)
-    assert not share[:2].any()
-    assert not share[6:].any()
-
-
-def test_a_square_may_show_a_part_of_the_image() -> None:
-    outline = np.zeros((128, 64), np.float32)
-    outline[64:72, 0:8] = 1
-
-    share = share_of(outline, Placement(-64, 0, 128, 64))
-
-    assert share[0, 0] == 1
-    assert share.sum() == 1
 
 
 def test_boxes_cover_parts_of_pixels_and_overlaps_count_once() -> None:

@@ -14,6 +14,7 @@ from inspection import bundle as formats
 from inspection import golden as golden_module
 from inspection.errors import ParityError
 from inspection.golden import RELATIVE_TOLERANCE, GoldenFrame, golden_from_bytes
+from inspection.preprocessing import Preprocessing
 from inspection.verdicts import Verdict, judge
 from tests.trainer.conftest import SMALL
 from trainer import cli, packing
@@ -57,7 +58,7 @@ def off(found: Inspected, of: str, relative: float) -> Inspected:
     return dataclasses.replace(found, **{of: getattr(found, of) * (1 + relative)})
 
 
-@pytest.mark.parametrize("of", ["maps", "scores"])
+@pytest.mark.parametrize("of", ["anomaly_map", "score"])
 def test_a_station_runtime_that_is_off_is_found_out(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch, of: str
 ) -> None:
@@ -91,7 +92,7 @@ def test_a_fit_whose_runtimes_disagree_writes_nothing_and_exits_with_3(
 ) -> None:
     inspect = Runtime.inspect
     monkeypatch.setattr(
-        Runtime, "inspect", lambda self, *given: off(inspect(self, *given), "maps", 3e-4)
+        Runtime, "inspect", lambda self, *given: off(inspect(self, *given), "anomaly_map", 3e-4)
     )
 
     code = cli.main(["fit", str(parts), "--out", str(tmp_path / "bundle"), *SMALL])
@@ -154,4 +155,22 @@ def test_golden_frames_of_large_cameras_are_shrunk(
 ) -> None:
     frame = np.zeros((*shape, 3), np.uint8)
 
-    assert packing._moderate(frame).shape == (*shrunk, 3)
+    assert packing._moderate(frame, Preprocessing()).shape == (*shrunk, 3)
+
+
+@pytest.mark.parametrize(
+    ("shape", "cut"),
+    [
+        pytest.param((80, 3000), (80, 112), id="wide"),
+        pytest.param((90, 96), (90, 96), id="small enough"),
+    ],
+)
+def test_golden_frames_of_tiles_are_cut_out_at_their_own_resolution(
+    shape: tuple[int, int], cut: tuple[int, int]
+) -> None:
+    frame = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    left = (shape[1] - cut[1]) // 2
+
+    golden = packing._moderate(frame, Preprocessing(64, "tiles", 16))
+
+    assert np.array_equal(golden, frame[:, left : left + cut[1]])

@@ -14,6 +14,7 @@ from inspection.bundle import TRUNK
 from inspection.preprocessing import prepare
 from tests.trainer.conftest import SMALL
 from tests.trainer.parts import PRODUCTS, good_part, write_category, write_image
+from tests.trainer.stores import store_of
 from trainer.bundle_folder import open_bundle
 from trainer.cli import main
 from trainer.dataset import find_categories, resize
@@ -27,8 +28,8 @@ from trainer.unknown_product import UnknownProduct
 
 def store(images: int, centre: float) -> FeatureStore:
     rng = np.random.default_rng(images)
-    features = np.abs(rng.normal(0, 0.05, (images, 6, 4)) + np.roll(np.eye(4)[0], int(centre)))
-    return FeatureStore(tuple(Path(f"{i}.png") for i in range(images)), features.astype(np.float16))
+    features = np.abs(rng.normal(0, 0.05, (images, 16, 4)) + np.roll(np.eye(4)[0], int(centre)))
+    return store_of(features)
 
 
 def test_a_router_has_prototypes_of_every_product_and_reaches_beyond_the_unseen() -> None:
@@ -95,7 +96,7 @@ def test_the_oracle_recognises_what_the_runtime_does(runtime: Runtime) -> None:
     for frame in (good_part("bolt", rng), good_part("washer", rng), foreign()):
         ready = prepared(runtime, frame)
         # full.onnx and trunk.onnx are two graphs; the features must lead to one route.
-        features = runtime.patch_features(ready[None], runtime.bundle.route(None))[0]
+        features = runtime.patch_features(ready, runtime.bundle.route(None)).reshape(64, -1)
 
         assert runtime.recognise(ready) is runtime.bundle.recognise(features)
     assert runtime.bundle.file(TRUNK)
@@ -143,17 +144,14 @@ def test_where_the_mask_is_black_nothing_is_learned_scored_or_found(masked: Path
     route = runtime.bundle.route("bolt")
 
     clean, hidden, seen = (
-        runtime.inspect(prepared(runtime, frame)[None], route) for frame in (part, left, right)
+        runtime.inspect(prepared(runtime, frame), route) for frame in (part, left, right)
     )
 
-    assert (clean.maps[0][:, :4] == 0).all()
-    assert (clean.maps[0][:, 4:] > 0).all()
-    assert (hidden.maps[0][:, :4] == 0).all()
+    assert (clean.anomaly_map[:, :4] == 0).all()
+    assert (clean.anomaly_map[:, 4:] > 0).all()
+    assert (hidden.anomaly_map[:, :4] == 0).all()
     review = route.thresholds.review
-    standard = [
-        float(route.calibration.standardise(each.scores.astype(np.float64))[0])
-        for each in (hidden, seen)
-    ]
+    standard = [route.calibration.standardise(each.score) for each in (hidden, seen)]
     assert standard[1] > review
     assert standard[1] > 3 * abs(standard[0])
     assert runtime.bundle.normal.position[runtime.bundle.normal.valid][:, 1].min() == 4

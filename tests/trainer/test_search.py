@@ -12,7 +12,7 @@ from inspection.bank import empty_bank
 from inspection.scoring import Scoring
 from trainer.calibrate import AbnormalSide, patch_scores
 from trainer.head import HeadNet, head_net, head_weights
-from trainer.search import attend, attention, enhance, nearest, top_mean
+from trainer.search import attend, attention, enhance, nearest
 
 # Awkward on purpose: P, N, D, K. The second chunk of the search begins at 2048 patches.
 SHAPES = [(1, 1, 1, 1), (3, 7, 5, 2), (13, 31, 17, 9), (2061, 33, 3, 5), (9, 64, 232, 12)]
@@ -157,13 +157,3 @@ def _bank(rows: NDArray[np.float32]) -> scoring.MemoryBank:
     empty = empty_bank(("only",), len(rows), rows.shape[1])
     columns = {name: getattr(empty, name) for name in empty.__slots__}
     return scoring.MemoryBank(**{**columns, "features": rows, "valid": np.ones(len(rows), bool)})
-
-
-@pytest.mark.parametrize("count", [1, 3, 16])
-def test_the_image_score_is_the_oracles(count: int) -> None:
-    scores = np.random.default_rng(4).random((5, 16)).astype(np.float32)
-
-    found = top_mean(torch.from_numpy(scores), count)
-
-    expected = [scoring.image_score(each, Scoring(1, 1.0, count / 16)) for each in scores]
-    assert np.allclose(found, expected, rtol=1e-6)
