@@ -122,14 +122,14 @@ def calibrate(
         for image in range(count):
             patches = store.patches_of(image)
             seen = laid_over(foregrounds[name], store.shapes[image]).ravel()
-            bank, top = banks[name][folds[image]], store.spec.patches
-            scores.append(_image_score(patches, bank, abnormal[name], scorings[name], seen, top))
+            bank, each = banks[name][folds[image]], store.spec.patches
+            scores.append(_image_score(patches, bank, abnormal[name], scorings[name], seen, each))
             if image in picked and len(stores) > 1:
                 every = torch.cat([rows[folds[image]] for rows in banks.values()])
                 side, scoring = abnormal[ANY_PRODUCT], scorings[ANY_PRODUCT]
                 # What shows no product has no foreground either.
-                unseen = np.ones_like(seen)
-                unknown.append(_image_score(patches, every, side, scoring, unseen, top))
+                all_seen = np.ones_like(seen)
+                unknown.append(_image_score(patches, every, side, scoring, all_seen, each))
             advance(1)
         known[name] = calibration_of(scores)
     # With a single product there is nothing to be in doubt about.

@@ -234,7 +234,8 @@ def _first_look(
 def _piece(canvas: NDArray[np.uint8], size_px: int, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Cut S × S somewhere out of a canvas; a smaller one is stretched, as padding has no length."""
     top, left = (rng.integers(max(0, side - size_px) + 1) for side in canvas.shape[:2])
-    cut = canvas[top : top + size_px, left : left + size_px]
+    # A copy, or the whole canvas would live as long as its piece.
+    cut = canvas[top : top + size_px, left : left + size_px].copy()
     return prepare(cut, Preprocessing(size_px), resize)
 
 
