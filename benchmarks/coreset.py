@@ -126,7 +126,7 @@ def _measure(category: Category, seeds: int) -> dict[str, Any]:
                 percent = 100 * auroc(scores, defects)
                 rows[name].append({"seconds": seconds, **_gaps(good, bank), "auroc": percent})
     return {
-        "patches": len(pool.features),
+        "candidates": len(pool.features),
         **{
             name: {key: round(mean(run[key] for run in runs), 3) for key in runs[0]}
             for name, runs in rows.items()
