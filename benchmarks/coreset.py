@@ -14,7 +14,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -30,7 +30,7 @@ from benchmarks.recording import record
 from inspection.foreground import everywhere
 from inspection.metrics import auroc
 from inspection.preprocessing import Preprocessing
-from inspection.scoring import Scoring
+from inspection.scoring import Scoring, image_score
 from trainer.backbones.catalogue import DEFAULT, load_backbone
 from trainer.banks import Evidence, gather
 from trainer.calibrate import AbnormalSide, fold_rows, folds_of, patch_scores
@@ -107,12 +107,12 @@ def _measure(category: Category, seeds: int) -> dict[str, Any]:
     trunk.learn_lengths(torch.from_numpy(looked_at))
     with ExitStack() as held:
         good, tested = (
-            held.enter_context(feature_store(trunk, images, spec, unseen))
+            held.enter_context(feature_store(trunk, images, spec, silent))
             for images in (category.train, [sample.image for sample in category.test])
         )
         folds = folds_of(len(category.train))
         pool = gather(
-            good, everywhere(spec.grid), folds, SETTINGS.rows_each, np.random.default_rng(0), unseen
+            good, everywhere(spec.grid), folds, SETTINGS.rows_each, np.random.default_rng(0), silent
         )
         scoring = Scoring(SETTINGS.k, _temperature(pool, good), SETTINGS.top_fraction)
         defects = np.array([sample.defect is not None for sample in category.test])
@@ -123,11 +123,11 @@ def _measure(category: Category, seeds: int) -> dict[str, Any]:
                 chosen = choose(pool, np.random.default_rng(seed))
                 seconds = time.perf_counter() - started
                 bank = torch.from_numpy(pool.features[chosen])
-                scores = np.array([_score(image, bank, scoring) for image in tested.features])
+                scores = np.array([_score(image, bank, scoring) for image in _images(tested)])
                 percent = 100 * auroc(scores, defects)
                 rows[name].append({"seconds": seconds, **_gaps(good, bank), "auroc": percent})
     return {
-        "patches": len(pool.features),
+        "candidates": len(pool.features),
         **{
             name: {key: round(mean(run[key] for run in runs), 3) for key in runs[0]}
             for name, runs in rows.items()
@@ -135,20 +135,25 @@ def _measure(category: Category, seeds: int) -> dict[str, Any]:
     }
 
 
-def unseen(done: int) -> None:
+def silent(done: int) -> None:
     """Show no progress."""
+
+
+def _images(store: FeatureStore) -> Iterator[NDArray[np.float16]]:
+    return (store.patches_of(image) for image in range(len(store.images)))
 
 
 def _temperature(pool: Evidence, store: FeatureStore) -> float:
     """τ as a fit sets it, from the patches of one fold and a bank without it."""
     folds = folds_of(len(store.images))
-    bank = fold_rows(pool, folds, SETTINGS.rows_each, 0, unseen)[0]
-    gaps = torch.cat([_nearest_gap(image, bank) for image in store.features[folds == 0]])
+    bank = fold_rows(pool, folds, SETTINGS.rows_each, 0, silent)[0]
+    unseen = [image for image, fold in zip(_images(store), folds, strict=True) if fold == 0]
+    gaps = torch.cat([_nearest_gap(image, bank) for image in unseen])
     return TEMPERATURE_FACTOR * float(gaps.square().median())
 
 
 def _gaps(store: FeatureStore, bank: Tensor) -> dict[str, float]:
-    gaps = np.concatenate([_nearest_gap(image, bank).numpy() for image in store.features])
+    gaps = np.concatenate([_nearest_gap(image, bank).numpy() for image in _images(store)])
     return {
         "largest_gap": float(gaps.max()),
         "gap_p99_9": float(np.quantile(gaps, 0.999)),
@@ -164,7 +169,7 @@ def _score(image: NDArray[np.float16], bank: Tensor, scoring: Scoring) -> float:
     patches = torch.from_numpy(image.astype(np.float32))
     nothing = AbnormalSide(bank, HeadNet(1), 0.0)
     scores = patch_scores(patches, bank, nothing, scoring)
-    return float(top_mean(scores[None], scoring.top_patches(len(scores)))[0])
+    return image_score(scores.numpy(), scoring, len(scores))
 
 
 if __name__ == "__main__":

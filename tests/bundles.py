@@ -6,6 +6,7 @@ that a distance is all there is to compute, and its answers are the oracle's, to
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from inspection.foreground import everywhere, foregrounds_to_bytes
 from inspection.golden import GoldenFrame, golden_to_bytes
 from inspection.lineage import NOTHING_LABELLED, lineage_to_bytes
 from inspection.manifest import PreprocessingEntry, RouteEntry, ScoringEntry
-from inspection.preprocessing import Preprocessing, prepare, resize_exactly
+from inspection.preprocessing import Preprocessing, map_shape, prepare, resize_exactly
 from inspection.routing import Router, descriptor, router_to_bytes
 from inspection.scoring import Head, Scoring, image_score, patch_scores
 from inspection.thresholds import Calibration, calibration_of
@@ -28,6 +29,8 @@ from inspection.verdicts import Verdict, judge
 
 SIZE_PX = 32
 SPEC = Preprocessing(SIZE_PX)
+LETTERBOX = Preprocessing(SIZE_PX, "letterbox")
+TILES = Preprocessing(SIZE_PX, "tiles", overlap_px=16)
 SCORING = Scoring(k=1, temperature=0.01, top_fraction=0.125)
 Z = 3 * 3 + 2 * SCORING.k + 1
 PRODUCTS = {"bolt": (105, 105, 105), "nut": (150, 60, 60)}
@@ -120,8 +123,9 @@ def doubtful_frame(product: str = "bolt") -> NDArray[np.uint8]:
 
 
 def features(frame: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """(32, 32, 3) → (16, 3) float64: what the graph computes, in numpy."""
-    return (frame / 255.0).reshape(4, 8, 4, 8, 3).mean(axis=(1, 3)).reshape(16, 3)
+    """(8 · Mh, 8 · Mw, 3) → (Mh · Mw, 3) float64: what the graph computes, in numpy."""
+    height, width = frame.shape[0] // 8, frame.shape[1] // 8
+    return (frame / 255.0).reshape(height, 8, width, 8, 3).mean(axis=(1, 3)).reshape(-1, 3)
 
 
 @cache
@@ -160,21 +164,21 @@ def calibration(product: str | None) -> Calibration:
 
 
 @cache
-def golden_frames() -> tuple[GoldenFrame, ...]:
+def golden_frames(spec: Preprocessing = SPEC) -> tuple[GoldenFrame, ...]:
     """A good and a bad frame of every product, larger than the network's input, with answers."""
     frames = []
     for product in (*PRODUCTS, None):
         for make in (good_frame, bad_frame):
             frame = make(product or "bolt", 7, 50)
-            prepared = prepare(frame, SPEC, resize_exactly)
+            prepared = prepare(frame, spec, resize_exactly)
             scores = _scores(prepared, product)
-            score = image_score(scores, SCORING)
-            anomaly_map = scores.reshape(SPEC.grid).astype(np.float32)
+            score = image_score(scores, SCORING, spec.patches)
+            anomaly_map = scores.reshape(map_shape(frame.shape, spec)).astype(np.float32)
             frames.append(GoldenFrame(product, frame, prepared, anomaly_map, score))
     return tuple(frames)
 
 
-def tiny_files(**changes: bytes) -> dict[str, bytes]:
+def tiny_files(spec: Preprocessing = SPEC, **changes: bytes) -> dict[str, bytes]:
     """The files of the tiny bundle by name; `changes` name them without dots: full_onnx=…"""
     normal, abnormal = banks()
     head = Head(np.ones((Z, 2), np.float32), np.zeros(2, np.float32), np.ones(2, np.float32), 0.0)
@@ -189,7 +193,7 @@ def tiny_files(**changes: bytes) -> dict[str, bytes]:
         bundles.FOREGROUND: foregrounds_to_bytes(
             {product: everywhere(SPEC.grid) for product in PRODUCTS}
         ),
-        bundles.GOLDEN: golden_to_bytes(golden_frames()),
+        bundles.GOLDEN: golden_to_bytes(golden_frames(spec)),
         bundles.MODEL_CARD: b"# Tiny\n",
         bundles.LINEAGE: lineage_to_bytes(NOTHING_LABELLED),
     }
@@ -198,14 +202,14 @@ def tiny_files(**changes: bytes) -> dict[str, bytes]:
     }
 
 
-def write_tiny_bundle(folder: Path, **changes: bytes) -> Path:
+def write_tiny_bundle(folder: Path, spec: Preprocessing = SPEC, **changes: bytes) -> Path:
     """Write the tiny bundle into a folder; returns the folder."""
     laid_out = bundles.pack(
-        tiny_files(**changes),
+        tiny_files(spec, **changes),
         parent=None,
         backbone="mean-colour",
         seed=0,
-        preprocessing=PreprocessingEntry(size_px=SIZE_PX),
+        preprocessing=PreprocessingEntry(**asdict(spec)),
         scoring=ScoringEntry(k=SCORING.k, top_fraction=SCORING.top_fraction),
         routes={
             product or bundles.ANY_PRODUCT: _route_entry(product) for product in (*PRODUCTS, None)

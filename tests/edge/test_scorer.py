@@ -16,9 +16,18 @@ from edge.outcome import NoScoreError, Outcome, message_of
 from edge.scorer import OnnxScorer
 from inspection.bundle import ANY_PRODUCT, Bundle
 from inspection.errors import BundleError
+from inspection.foreground import foregrounds_to_bytes
 from inspection.scoring import image_score, patch_scores
 from inspection.verdicts import Reason, Verdict
-from tests.bundles import bad_frame, features, good_frame, graph_bytes, write_tiny_bundle
+from tests.bundles import (
+    LETTERBOX,
+    TILES,
+    bad_frame,
+    features,
+    good_frame,
+    graph_bytes,
+    write_tiny_bundle,
+)
 from tests.edge.frames import prepared_frame
 
 
@@ -197,3 +206,62 @@ def test_a_verdict_says_what_a_frame_without_a_product_was_taken_for(
     assert outcome.decision.verdict is Verdict.PASS
     detail = message_of(outcome, 1).detail
     assert detail is None if said is None else said in str(detail)
+
+
+def test_a_frame_larger_than_the_network_is_scored_at_its_own_resolution(tmp_path: Path) -> None:
+    bundle = open_bundle(write_tiny_bundle(tmp_path, TILES))
+    scorer, route = OnnxScorer(bundle, threads=1), bundle.route("bolt")
+    frame = np.tile(good_frame(), (3, 4, 1))
+    frame[40:48, 72:80] = 255
+
+    scored = scorer.score(frame, route)
+
+    # Patches of the tiny network do not see their neighbours, so each is scored as on its own.
+    expected = patch_scores(
+        features(frame),
+        bundle.normal,
+        bundle.abnormal,
+        bundle.head,
+        route.scoring,
+        category="bolt",
+        weight=0.0,
+    )
+    assert scored.anomaly_map.shape == (12, 16)
+    assert np.allclose(scored.anomaly_map.ravel(), expected, atol=1e-6)
+    assert np.unravel_index(scored.anomaly_map.argmax(), (12, 16)) == (5, 9)
+    # Two of 16 patches, as in a frame of one view.
+    assert scored.score == pytest.approx(np.sort(expected)[-2:].mean(), abs=1e-6)
+    assert scorer.recognise(frame) is route
+
+
+def test_padding_of_a_letterbox_neither_scores_nor_tells_the_product(tmp_path: Path) -> None:
+    bundle = open_bundle(write_tiny_bundle(tmp_path, LETTERBOX))
+    scorer, frame = OnnxScorer(bundle, threads=1), good_frame()[:16].copy()
+    frame[-1] = 255  # what the padding repeats
+
+    scored = scorer.score(frame, bundle.route("bolt"))
+
+    assert scored.anomaly_map.shape == (2, 4)
+    assert scored.anomaly_map.max() < 0.3
+    assert scorer.recognise(frame) is bundle.route("bolt")
+
+
+def test_only_some_views_of_a_large_frame_tell_its_product(tmp_path: Path) -> None:
+    bundle = open_bundle(write_tiny_bundle(tmp_path, TILES))
+    scorer, frame = OnnxScorer(bundle, threads=1), np.tile(good_frame("nut"), (1, 40, 1))
+
+    assert scorer.recognise(frame) is bundle.route("nut")
+    assert scorer.score(frame, bundle.route("nut")).score < 0.3
+
+
+def test_a_foreground_is_laid_over_the_map_of_each_frame(tmp_path: Path) -> None:
+    right = np.array([[0, 1]], np.uint8)
+    seen = foregrounds_to_bytes(dict.fromkeys(("bolt", "nut"), right))
+    bundle = open_bundle(write_tiny_bundle(tmp_path, TILES, foreground_safetensors=seen))
+    scorer = OnnxScorer(bundle, threads=1)
+
+    for columns in (1, 3):
+        frame = np.tile(bad_frame(), (2, 2 * columns, 1))
+        found = scorer.score(frame, bundle.route("bolt")).anomaly_map
+        assert not found[:, : 4 * columns].any()
+        assert (found[:, 4 * columns :] > 0).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from inspection import retrieval
 from inspection.bank import FROM_TRAINING, MemoryBank
+from tests.trainer.stores import store_of
 from trainer.banks import (
     LEAST_SHARE,
     Evidence,
@@ -20,7 +22,6 @@ from trainer.banks import (
     textures,
 )
 from trainer.calibrate import fold_rows, folds_of
-from trainer.features import FeatureStore
 
 GRID_WIDTH = 6
 D = 7
@@ -169,40 +170,34 @@ def test_textures_are_all_different_and_fill_the_input() -> None:
 
 
 def test_every_inspected_patch_is_a_candidate_and_says_truly_where_it_is_from() -> None:
-    stored = np.random.default_rng(0).random((5, 4, D)).astype(np.float16)
-    store = FeatureStore(tuple(Path(f"{i}.png") for i in range(5)), stored)
-    foreground = np.array([[1, 0], [1, 1]], np.uint8)
+    stored = np.random.default_rng(0).random((5, 16, D)).astype(np.float16)
+    foreground = np.zeros((4, 4), np.uint8)
+    foreground[0, 1] = foreground[2, 3] = foreground[3, 0] = 1
+    rng, told = np.random.default_rng(0), list[int]()
 
-    told: list[int] = []
-
-    pool = gather(store, foreground, folds_of(5), 3, np.random.default_rng(0), told.append)
+    pool = gather(store_of(stored), foreground, folds_of(5), 3, rng, told.append)
 
     assert len(pool.features) == sum(told) == 15
     assert pool.candidates.tolist() == list(range(15))
-    places = set(zip(pool.image.tolist(), pool.patch.tolist(), strict=True))
-    assert places == {(image, patch) for image in range(5) for patch in (0, 2, 3)}
+    places = {(image, *place) for image, place in zip(pool.image, pool.position, strict=True)}
+    assert places == {(image, *place) for image in range(5) for place in ((0, 1), (2, 3), (3, 0))}
     some = np.array([14, 0, 7])
-    assert (pool.features[some] == stored[pool.image[some], pool.patch[some]]).all()
+    row, column = pool.position[some].T
+    assert (pool.features[some] == stored[pool.image[some], 4 * row + column]).all()
     assert pool.features[some].dtype == np.float32
 
 
 def test_a_copy_of_an_image_is_evidence_of_it_and_held_out_with_it() -> None:
-    images = tuple(Path(f"{i}.png") for i in range(8))
-    stored = np.random.default_rng(0).random((3 * 8, 4, D)).astype(np.float16)
+    stored = np.random.default_rng(0).random((3 * 8, 16, D))
     stored[:, :, 0] = np.tile(np.arange(8), 3)[:, None]
-    folds = folds_of(8)
+    folds, rng = folds_of(8), np.random.default_rng(0)
+    # The images, then two copies of each.
+    store = replace(store_of(stored), images=store_of(stored).images[:8])
 
-    pool = gather(
-        FeatureStore(images, stored),
-        np.ones((2, 2), np.uint8),
-        folds,
-        9,
-        np.random.default_rng(0),
-        lambda done: None,
-    )
+    pool = gather(store, np.ones((4, 4), np.uint8), folds, 9, rng, lambda done: None)
 
     features = pool.features[np.arange(len(pool.features))]
-    assert len(features) == 3 * 8 * 4
+    assert len(features) == 3 * 8 * 16
     assert (features[:, 0] == pool.image).all()
     for fold, bank in enumerate(fold_rows(pool, folds, 9, 0, lambda done: None)):
         assert fold not in folds[bank[:, 0].numpy().astype(int)]

@@ -131,6 +131,9 @@ def test_copies_feed_the_bank_and_thresholds_rest_on_the_pictures_as_they_are(
     [
         (["--size", "100"], "size_px must be a multiple of 16"),
         (["--size", "16"], "size_px must be a multiple of 16 from 32"),
+        (["--fit", "tiles", "--overlap", "12"], "overlap_px must be a multiple of 8"),
+        (["--overlap", "16"], "only tiles overlap"),
+        (["--fit", "tiles", "--shrink", "17"], "shrink must be from 1 to 16"),
         (["--rows", "15"], "at least 16 rows"),
         (["--abnormal-rows", "0"], "at least 16 rows"),
         (["--abnormal-weight", "-0.1"], "abnormal_weight must be 0 or more"),
