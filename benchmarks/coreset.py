@@ -40,7 +40,7 @@ from trainer.dataset import Category, find_categories, read_prepared
 from trainer.features import FeatureStore, feature_store
 from trainer.good_parts import LENGTH_IMAGES
 from trainer.head import HeadNet
-from trainer.search import nearest, top_mean
+from trainer.search import nearest
 from trainer.settings import FitSettings
 from trainer.trunk import Trunk
 
