@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from inspection.bundle import ANY_PRODUCT
 from inspection.errors import InputError, NotEnoughSamplesError
 from inspection.foreground import everywhere
 from inspection.scoring import Scoring
+from tests.trainer.stores import store_of
 from trainer.banks import Evidence
 from trainer.calibrate import (
     ANY_PRODUCT_IMAGES,
@@ -35,9 +36,9 @@ def tagged(images: int, patches: int, seed: int = 0) -> Evidence:
     """Features whose first dimension is the number of their image."""
     image, patch = np.divmod(np.arange(images * patches), patches)
     noise = np.random.default_rng(seed).random((len(image), D - 1))
-    return Evidence(
-        np.column_stack([image, noise]).astype(np.float32), image, patch, np.arange(len(image))
-    )
+    features = np.column_stack([image, noise]).astype(np.float32)
+    position = np.stack([np.zeros_like(patch), patch], axis=1)
+    return Evidence(features, image, position, np.arange(len(image)))
 
 
 @pytest.mark.parametrize("images", range(LEAST_IMAGES, 301))
@@ -69,9 +70,9 @@ def test_a_folds_bank_holds_no_patch_of_an_image_of_that_fold(images: int, rows:
     assert sum(told) == sum(map(len, banks))
 
 
-def store(images: int, patches: int, product: float = 0.0) -> FeatureStore:
-    features = np.random.default_rng(7).random((images, patches, D)) + product
-    return FeatureStore(tuple(Path(f"{i}.png") for i in range(images)), features.astype(np.float16))
+def store(images: int, product: float = 0.0) -> FeatureStore:
+    features = np.random.default_rng(7).random((images, 16, D)) + product
+    return store_of(features)
 
 
 def nothing() -> AbnormalSide:
@@ -79,7 +80,7 @@ def nothing() -> AbnormalSide:
 
 
 def test_every_image_calibrates_once_and_only_by_the_bank_of_its_fold() -> None:
-    known = store(10, 4)
+    known = store(10)
     folds = folds_of(10)
     # The bank of a fold lies `fold + 1` away from everything, so that a score names its bank.
     banks = {"bolt": [torch.full((1, D), -100.0 * (fold + 1)) for fold in range(FOLDS)]}
@@ -91,7 +92,7 @@ def test_every_image_calibrates_once_and_only_by_the_bank_of_its_fold() -> None:
         banks,
         {"bolt": nothing(), ANY_PRODUCT: nothing()},
         scorings,
-        {"bolt": everywhere((2, 2))},
+        {"bolt": everywhere((4, 4))},
         told.append,
     )
 
@@ -106,11 +107,11 @@ def test_with_one_product_a_frame_of_unknown_product_is_one_of_it() -> None:
     sides = dict.fromkeys(scorings, nothing())
 
     known, unknown = calibrate(
-        {"bolt": store(9, 4)},
+        {"bolt": store(9)},
         banks,
         sides,
         scorings,
-        {"bolt": everywhere((2, 2))},
+        {"bolt": everywhere((4, 4))},
         lambda done: None,
     )
 
@@ -119,7 +120,7 @@ def test_with_one_product_a_frame_of_unknown_product_is_one_of_it() -> None:
 
 def test_frames_of_unknown_product_are_calibrated_against_all_banks() -> None:
     count = ANY_PRODUCT_IMAGES + 9
-    stores = {"bolt": store(count, 2), "nut": store(8, 2, product=9.0)}
+    stores = {"bolt": store(count), "nut": store(8, product=9.0)}
     # Banks are swapped: only who searches all of them finds his own.
     banks = {
         "bolt": [torch.full((3, D), 9.5)] * FOLDS,
@@ -128,7 +129,7 @@ def test_frames_of_unknown_product_are_calibrated_against_all_banks() -> None:
     scorings = {name: Scoring(1, 1.0, 1.0) for name in ("bolt", "nut", ANY_PRODUCT)}
     sides = dict.fromkeys(scorings, nothing())
 
-    seen = dict.fromkeys(stores, everywhere((1, 2)))
+    seen = dict.fromkeys(stores, everywhere((4, 4)))
     known, unknown = calibrate(stores, banks, sides, scorings, seen, lambda done: None)
 
     assert min(known["bolt"].good_scores) > 9
@@ -137,14 +138,14 @@ def test_frames_of_unknown_product_are_calibrated_against_all_banks() -> None:
 
 
 def test_patches_that_are_not_inspected_calibrate_nothing_but_the_route_of_no_product() -> None:
-    stores = {"bolt": store(8, 2), "nut": store(8, 2)}
+    stores = {"bolt": store(8), "nut": store(8)}
     banks = {name: [torch.full((3, D), 9.0)] * FOLDS for name in stores}
     scorings = {name: Scoring(1, 1.0, 1.0) for name in (*stores, ANY_PRODUCT)}
     sides = dict.fromkeys(scorings, nothing())
-    half = np.array([[0, 1]], np.uint8)
+    half = np.repeat(np.array([[0], [1]], np.uint8), 2, axis=0) * np.ones(4, np.uint8)
 
     known, unknown = calibrate(
-        stores, banks, sides, scorings, {"bolt": half, "nut": everywhere((1, 2))}, lambda done: None
+        stores, banks, sides, scorings, {"bolt": half, "nut": everywhere((4, 4))}, lambda done: None
     )
 
     halves, wholes = (sum(known[name].good_scores) for name in ("bolt", "nut"))
@@ -205,7 +206,7 @@ def test_there_are_abnormal_rows_and_a_temperature_for_every_product() -> None:
 
 def test_good_parts_that_are_copies_of_one_image_are_refused_by_name() -> None:
     pool = tagged(9, 12)
-    copies = Evidence(np.tile(pool.features[:12], (9, 1)), pool.image, pool.patch, pool.candidates)
+    copies = replace(pool, features=np.tile(pool.features[:12], (9, 1)))
 
     with pytest.raises(InputError, match="images of category nut are copies of one another"):
         learned({"bolt": pool, "nut": copies})
@@ -233,11 +234,9 @@ def test_products_so_diverse_that_everything_is_near_still_get_abnormal_rows() -
 def test_a_background_that_is_always_the_same_does_not_set_the_temperature() -> None:
     pool = tagged(9, 12)
     painted = pool.features.copy()
-    painted[pool.patch < 9] = painted[0]  # three quarters of every image
+    painted[pool.position[:, 1] < 9] = painted[0]  # three quarters of every image
 
     usual = learned({"bolt": pool}).temperatures["bolt"]
-    background = learned(
-        {"bolt": Evidence(painted, pool.image, pool.patch, pool.candidates)}
-    ).temperatures["bolt"]
+    background = learned({"bolt": replace(pool, features=painted)}).temperatures["bolt"]
 
     assert 0.1 * usual < background < 10 * usual
