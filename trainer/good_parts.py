@@ -210,7 +210,8 @@ def _candidates(
         return {
             name: gather(
                 *(store, foregrounds[name], folds[name], rows_each, rng, advance),
-                locates=settings.recipe.locates,
+                # A turned copy shows a part in another place.
+                locates=settings.recipe.locates and not settings.augmentation.turns,
             )
             for name, store in stores.items()
         }
