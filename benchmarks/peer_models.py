@@ -19,7 +19,6 @@ import resource
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,6 @@ import torch
 from anomalib.data.utils import read_image
 from anomalib.models.image.dfkde.torch_model import DfkdeModel
 from anomalib.models.image.dfm.torch_model import DFMModel
-from anomalib.models.image.mh_patchcore.torch_model import MHPatchcoreModel
 from anomalib.models.image.padim.torch_model import PadimModel
 from anomalib.models.image.patchcore.torch_model import PatchcoreModel
 from torch import Tensor, nn
@@ -55,12 +53,12 @@ class Material:
 
     Attributes:
         backbone: Takes (B, 3, S, S) float32 in 0 … 255.
-        frames: Reads the good images once more, in batches of that form.
+        frames: Good images, in batches of that form, to be gone through once.
         rows: For a peer that has a bank.
     """
 
     backbone: nn.Module
-    frames: Callable[[], Iterator[Tensor]]
+    frames: Iterator[Tensor]
     rows: int
 
 
@@ -72,28 +70,6 @@ def patchcore(material: Material) -> nn.Module:
     patches = sum(len(each) for each in model.embedding_store)
     # It truncates the product of patches and ratio.
     model.subsample_embedding((min(material.rows, patches) + 0.5) / patches)
-    fitted: nn.Module = model.eval()
-    return fitted
-
-
-def mh_patchcore(material: Material) -> nn.Module:
-    """MH-PatchCore, whose distance is whitened, on the same maps and as many rows.
-
-    Its crop is left out: it would leave the borders of parts uninspected.
-    """
-    maps = (STRIDE_8, STRIDE_16, LAST)
-    model = MHPatchcoreModel(material.backbone, maps, memory_bank_size=material.rows)
-    model.train()
-    # Three passes over the images, as its Lightning module makes them.
-    for batch in material.frames():
-        model.pca.update(model(batch))
-    model.pca.finalize()
-    for batch in material.frames():
-        model.covariance.update(model.pca(model(batch)))
-    model.covariance.finalize()
-    for batch in material.frames():
-        model.memory_bank.update(model.covariance(model.pca(model(batch))))
-    model.memory_bank.finalize()
     fitted: nn.Module = model.eval()
     return fitted
 
@@ -122,7 +98,6 @@ def dfkde(material: Material) -> nn.Module:
 
 PEERS: Mapping[str, Callable[[Material], nn.Module]] = {
     "patchcore": patchcore,
-    "mh-patchcore": mh_patchcore,
     "padim": padim,
     "padim-deep": padim_deep,
     "dfm": dfm,
@@ -145,7 +120,7 @@ def main() -> None:
         torch.manual_seed(plan["seed"])
         np.random.seed(plan["seed"])
         wall, cpu = time.perf_counter(), time.process_time()
-        frames = partial(_batches, category["train"])
+        frames = _batches(category["train"])
         model = PEERS[args.name](Material(backbone, frames, plan["rows"]))
         taken = {"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
         fits.append({"category": category["name"], **taken})
@@ -174,7 +149,7 @@ def _batches(paths: Sequence[str]) -> Iterator[Tensor]:
 def _show(model: nn.Module, material: Material) -> None:
     """Let a model keep the features of good images, as it does in training mode."""
     model.train()
-    for batch in material.frames():
+    for batch in material.frames:
         model(batch)
 
 

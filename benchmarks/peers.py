@@ -31,7 +31,7 @@ from inspection.metrics import auroc
 from trainer.dataset import Category, find_categories
 
 OURS = "ours"
-PEERS = ("patchcore", "mh-patchcore", "padim", "padim-deep", "dfm", "dfkde")
+PEERS = ("patchcore", "padim", "padim-deep", "dfm", "dfkde")
 """As `benchmarks.peer_models` calls them, which this environment cannot import."""
 
 DRAWS_SEED = 0
