@@ -8,13 +8,10 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from rich import box
-from rich.table import Table
 
-from inspection.bundle import LINEAGE
+from inspection.bundle import LINEAGE, Bundle
 from inspection.lineage import lineage_from_bytes
 from inspection.metrics import (
-    PixelCurves,
     auroc,
     average_precision,
     escape_rate,
@@ -22,19 +19,20 @@ from inspection.metrics import (
     false_reject_rate,
     frr_at_recall,
 )
+from inspection.pixel_metrics import MapCounts, PixelCurves
 from inspection.preprocessing import Preprocessing, prepare
-from trainer.dataset import Category, Sample, read_image, read_mask, resize
+from inspection.verdicts import judge
+from trainer.dataset import Category, read_image, read_mask, resize
+from trainer.intervals import intervals
 from trainer.learned import without_learned
 from trainer.pictures import full_size_map
 from trainer.progress import Progress
+from trainer.results import CategoryResults, ImageResult
 from trainer.runtime import Runtime
-from trainer.unknown_product import UnknownProduct
+from trainer.unknown_product import recognise, unknown_product
 
 RECALL = 0.95
 """Share of defects that must be caught where `frr_at_95_recall` is read."""
-
-RawMap = tuple[NDArray[np.float32], tuple[int, int]]
-"""(Gh, Gw) in units of feature distance, and (H, W) of its image in px."""
 
 FIGURES = (
     "image_auroc",
@@ -50,13 +48,26 @@ FIGURES = (
 """Fractions; null where a category has no good, no defective or no outlined test images."""
 
 
+Figures = dict[str, float | int | None]
+
+
 def evaluate(
     runtime: Runtime,
     categories: Sequence[Category],
     progress: Progress,
     without: Collection[str] = (),
 ) -> dict[str, Any]:
-    """Measure every category with its product known, and all of them under one threshold.
+    """Measure a bundle on test images: `figures_of` what `inspect_tests` finds."""
+    return figures_of(runtime.bundle, inspect_tests(runtime, categories, progress, without))
+
+
+def inspect_tests(
+    runtime: Runtime,
+    categories: Sequence[Category],
+    progress: Progress,
+    without: Collection[str] = (),
+) -> tuple[CategoryResults, ...]:
+    """Judge every test image by the route of its product.
 
     Test images that the bundle has learned from are left out, whatever they are called.
 
@@ -68,111 +79,104 @@ def evaluate(
             so that all are measured on the same test images.
 
     Returns:
-        The report of `dualbank-train evaluate --json`.
+        One a category, in their order.
 
     Raises:
         InputError: A category is no product of the bundle.
-        DatasetError: A test image or mask cannot be used; it is named.
+        DatasetError: A test image cannot be used; it is named.
         BundleError: What the bundle says that it has learned from cannot be read.
     """
     for category in categories:
         runtime.bundle.route(category.name)
     learned = lineage_from_bytes(runtime.bundle.file(LINEAGE)).digests
-    whole, categories = categories, without_learned(categories, learned.union(without))
-    left_out = {
-        before.name: len(before.test) - len(after.test)
-        for before, after in zip(whole, categories, strict=True)
-    }
-    figures: dict[str, dict[str, float | int | None]] = {}
-    pooled_scores, pooled_defects = [], []
-    unknown = UnknownProduct(runtime)
-    with progress.task("test images", sum(len(each.test) for each in categories)) as advance:
-        for category in categories:
-            scores, maps = _score(runtime, category, unknown, advance)
-            defects = np.array([sample.defect is not None for sample in category.test], bool)
-            figures[category.name] = _measure(runtime, category, scores, defects, maps)
-            figures[category.name]["left_out"] = left_out[category.name]
-            pooled_scores.append(scores)
-            pooled_defects.append(defects)
-    all_defects = np.concatenate(pooled_defects)
-    blind = _image_auroc(np.concatenate(pooled_scores), all_defects)
-    manifest = runtime.bundle.manifest
+    kept = without_learned(categories, learned.union(without))
+    with progress.task("test images", sum(len(each.test) for each in kept)) as advance:
+        return tuple(
+            CategoryResults(
+                name=category.name,
+                has_masks=category.has_masks,
+                images=_score(runtime, category, advance),
+                left_out=tuple(sample for sample in whole.test if sample not in category.test),
+            )
+            for whole, category in zip(categories, kept, strict=True)
+        )
+
+
+def figures_of(bundle: Bundle, results: Sequence[CategoryResults]) -> dict[str, Any]:
+    """Measure every category with its product known, and all of them under one threshold.
+
+    Args:
+        bundle: Which said it.
+        results: Of every category, from `inspect_tests`.
+
+    Returns:
+        The report of `dualbank-train evaluate --json`.
+
+    Raises:
+        DatasetError: A mask cannot be used; it is named.
+    """
+    figures: dict[str, Figures] = {}
+    counts: dict[str, Sequence[MapCounts]] = {}
+    for each in results:
+        figures[each.name], counts[each.name] = _measure(each, bundle.preprocessing)
+    defects = np.concatenate([each.defects for each in results])
+    blind = _image_auroc(np.concatenate([each.scores for each in results]), defects)
+    manifest = bundle.manifest
     return {
         "categories": figures,
         "mean": {name: _mean([each[name] for each in figures.values()]) for name in FIGURES},
+        "defect_types": {each.name: _of_types(each) for each in results},
         "class_blind": {"image_auroc": blind},
-        **unknown.report(all_defects),
+        **unknown_product(results),
+        "intervals": intervals(results, counts),
         "settings": {
             "backbone": manifest.backbone,
             "seed": manifest.seed,
             "size_px": manifest.preprocessing.size_px,
             **manifest.scoring.model_dump(),
-            "normal_rows": len(runtime.bundle.normal.features),
-            "abnormal_rows": len(runtime.bundle.abnormal.features),
+            "normal_rows": len(bundle.normal.features),
+            "abnormal_rows": len(bundle.abnormal.features),
             "product_known": True,
         },
-        "bundle": runtime.bundle.id,
+        "bundle": bundle.id,
     }
 
 
-def table(report: dict[str, Any]) -> Table:
-    """Lay the report out for a terminal."""
-    # Narrow enough for 80 columns, which is also what a pipe has.
-    drawn = Table(
-        title=f"bundle {report['bundle'][:12]}, %",
-        box=box.SIMPLE,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-    )
-    drawn.add_column("category", no_wrap=True)
-    shown = ("image_auroc", "image_ap", "frr", "escape_rate", "pixel_auroc", "aupro")
-    for name in (*shown, "good", "bad"):
-        drawn.add_column(name.replace("_", " "), justify="right")
-    for name, row in report["categories"].items():
-        cells = [_percent(row[figure]) for figure in shown]
-        drawn.add_row(name, *cells, str(row["n_good"]), str(row["n_defect"]))
-    drawn.add_section()
-    drawn.add_row("mean", *(_percent(report["mean"][figure]) for figure in shown))
-    drawn.add_row("one threshold", _percent(report["class_blind"]["image_auroc"]))
-    if unknown := report.get("unknown_product"):
-        drawn.add_row("product not known", _percent(unknown["image_auroc"]))
-    return drawn
-
-
 def _score(
-    runtime: Runtime,
-    category: Category,
-    unknown: UnknownProduct,
-    advance: Callable[[int], None],
-) -> tuple[NDArray[np.float64], list[RawMap]]:
-    """Standardised image scores (n,) and raw maps of the test images."""
+    runtime: Runtime, category: Category, advance: Callable[[int], None]
+) -> tuple[ImageResult, ...]:
+    """Judge the test images of one product, in order."""
     route = runtime.bundle.route(category.name)
-    scores: list[float] = []
-    maps: list[RawMap] = []
+    results: list[ImageResult] = []
     for sample in category.test:
         image = read_image(sample.image)
         prepared = prepare(image, runtime.bundle.preprocessing, resize)
         found = runtime.inspect(prepared[None], route)
-        scores.append(float(route.calibration.standardise(found.scores.astype(np.float64))[0]))
-        unknown.add(prepared, category.name, scores[-1])
-        maps.append((found.maps[0], (image.shape[0], image.shape[1])))
+        judgement = judge(float(found.scores[0]), route.calibration, route.thresholds)
+        results.append(
+            ImageResult(
+                sample=sample,
+                shape=(image.shape[0], image.shape[1]),
+                judgement=judgement,
+                anomaly_map=found.maps[0],
+                recognised=recognise(runtime, prepared, category.name, judgement.score),
+            )
+        )
         advance(1)
-    return np.array(scores), maps
+    return tuple(results)
 
 
-def _measure(
-    runtime: Runtime,
-    category: Category,
-    scores: NDArray[np.float64],
-    defects: NDArray[np.bool_],
-    maps: list[RawMap],
-) -> dict[str, float | int | None]:
-    figures: dict[str, float | int | None] = dict.fromkeys(FIGURES)
-    figures |= {"n_good": int((~defects).sum()), "n_defect": int(defects.sum())}
-    if not defects.any() or defects.all():
-        return figures
-    thresholds = runtime.bundle.route(category.name).thresholds
-    passed = scores <= thresholds.review
+def _measure(results: CategoryResults, spec: Preprocessing) -> tuple[Figures, list[MapCounts]]:
+    """Figures of one product, and the counts of its maps if any defect is outlined."""
+    scores, defects, passed = results.scores, results.defects, results.passed
+    figures: Figures = dict.fromkeys(FIGURES)
+    figures |= {
+        "n_good": int((~defects).sum()),
+        "n_defect": int(defects.sum()),
+        "left_out": len(results.left_out),
+    }
+    if not results.has_both_kinds:
+        return figures, []
     figures |= {
         "image_auroc": auroc(scores, defects),
         "image_ap": average_precision(scores, defects),
@@ -181,33 +185,49 @@ def _measure(
         "frr": false_reject_rate(passed, defects),
         "escape_rate": escape_rate(passed, defects),
     }
-    spec = runtime.bundle.preprocessing
-    if category.has_masks and (curves := _pixel_curves(category.test, maps, spec)) is not None:
+    curves, counts = _pixel_curves(results, spec) if results.has_masks else (None, [])
+    if curves is not None:
         figures |= {
             "pixel_auroc": curves.auroc(),
             "pixel_ap": curves.average_precision(),
             "aupro": curves.aupro(),
         }
-    return figures
+    return figures, counts
+
+
+def _of_types(results: CategoryResults) -> dict[str, Figures]:
+    """Each defect type against all good parts."""
+    found: dict[str, Figures] = {}
+    for defect in results.types:
+        of_type = results.of_type(defect)
+        chosen = ~results.defects | of_type
+        found[defect] = {
+            "n_defect": int(of_type.sum()),
+            "image_auroc": _image_auroc(results.scores[chosen], results.defects[chosen]),
+            "escape_rate": float(results.passed[of_type].mean()),
+        }
+    return found
 
 
 def _pixel_curves(
-    samples: Sequence[Sample], maps: list[RawMap], spec: Preprocessing
-) -> PixelCurves | None:
-    """Compare maps with masks at the size of the images; None if no mask outlines anything."""
+    results: CategoryResults, spec: Preprocessing
+) -> tuple[PixelCurves | None, list[MapCounts]]:
+    """Compare maps with masks at the size of the images; nothing if no mask outlines anything."""
     outlined = False
-    low = min(float(each.min()) for each, _ in maps)
-    high = max(float(each.max()) for each, _ in maps)
+    low = min(float(image.anomaly_map.min()) for image in results.images)
+    high = max(float(image.anomaly_map.max()) for image in results.images)
     curves = PixelCurves(low, high)
-    for sample, (anomaly_map, shape) in zip(samples, maps, strict=True):
-        regions: NDArray[np.integer[Any]] = np.zeros(shape, np.int32)
-        if sample.mask is not None:
-            mask = read_mask(sample.mask, shape).astype(np.uint8)
+    counts = []
+    for image in results.images:
+        regions: NDArray[np.integer[Any]] = np.zeros(image.shape, np.int32)
+        if image.sample.mask is not None:
+            mask = read_mask(image.sample.mask, image.shape).astype(np.uint8)
             regions = np.asarray(cv2.connectedComponents(mask, connectivity=8)[1], np.int32)
             outlined = outlined or bool(mask.any())
         # Interpolation and smoothing average, so only rounding can leave the range.
-        curves.add(np.clip(full_size_map(anomaly_map, spec, shape), low, high), regions)
-    return curves if outlined else None
+        enlarged = np.clip(full_size_map(image.anomaly_map, spec, image.shape), low, high)
+        counts.append(curves.add(enlarged, regions))
+    return (curves, counts) if outlined else (None, [])
 
 
 def _image_auroc(scores: NDArray[np.float64], defects: NDArray[np.bool_]) -> float | None:
@@ -217,7 +237,3 @@ def _image_auroc(scores: NDArray[np.float64], defects: NDArray[np.bool_]) -> flo
 def _mean(values: Sequence[float | int | None]) -> float | None:
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else None
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f}"

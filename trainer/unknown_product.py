@@ -2,63 +2,71 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from inspection.metrics import auroc
+from trainer.results import CategoryResults, Recognised
 from trainer.runtime import Runtime
 
 
-class UnknownProduct:
-    """Collects test images, each routed by what it looks like; nothing to do for one product."""
+def recognise(
+    runtime: Runtime, prepared: NDArray[np.uint8], product: str, standardised: float
+) -> Recognised | None:
+    """Judge a prepared frame by the route of what it looks like; None in a bundle of one product.
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
-        self._wanted = runtime.bundle.route(None).category is None
-        self._scores: list[float] = []
-        self._right = self._none = 0
+    Args:
+        runtime: Of the bundle.
+        prepared: The frame, (S, S, 3) uint8.
+        product: Which it is of.
+        standardised: Its score by the route of that product, which is not computed again.
+    """
+    if runtime.bundle.route(None).category is not None:
+        return None
+    route = runtime.recognise(prepared)
+    if route.category != product:
+        raw = runtime.inspect(prepared[None], route).scores.astype(np.float64)
+        standardised = float(route.calibration.standardise(raw)[0])
+    return Recognised(route.category, standardised)
 
-    def add(self, prepared: NDArray[np.uint8], product: str, standardised: float) -> None:
-        """Take a prepared frame, (S, S, 3) uint8.
 
-        Args:
-            prepared: The frame.
-            product: Which it is of.
-            standardised: Its score by the route of that product, which is not computed again.
-        """
-        if not self._wanted:
-            return
-        route = self._runtime.recognise(prepared)
-        if route.category == product:
-            self._right += 1
-        else:
-            self._none += route.category is None
-            raw = self._runtime.inspect(prepared[None], route).scores.astype(np.float64)
-            standardised = float(route.calibration.standardise(raw)[0])
-        self._scores.append(standardised)
+def recognised_scores(results: Sequence[CategoryResults]) -> NDArray[np.float64] | None:
+    """(n,) standardised scores of all images where no product is named; None for one product."""
+    found = [image.recognised for each in results for image in each.images]
+    if not found or None in found:
+        return None
+    return np.array([each.score for each in found if each is not None], np.float64)
 
-    def report(self, defects: NDArray[np.bool_]) -> dict[str, Any]:
-        """Give the part of a report that concerns unknown products; nothing for one product.
 
-        Args:
-            defects: (n,), of all images in the order in which they were added.
+def unknown_product(results: Sequence[CategoryResults]) -> dict[str, Any]:
+    """Give the part of a report that concerns unknown products; nothing for one product.
 
-        Returns:
-            `unknown_product`: shares of images that went to the right route, to that of another
-            product, and to the route of no product, and the image AUROC of all products under one
-            threshold; null without images of both kinds.
-        """
-        if not self._wanted or not self._scores:
-            return {}
-        count = len(self._scores)
-        both = bool(defects.any() and not defects.all())
-        return {
-            "unknown_product": {
-                "routed_right": self._right / count,
-                "routed_wrong": (count - self._right - self._none) / count,
-                "routed_nowhere": self._none / count,
-                "image_auroc": auroc(np.array(self._scores), defects) if both else None,
-            }
+    Returns:
+        `unknown_product`: shares of images that went to the right route, to that of another
+        product, and to the route of no product, and the image AUROC of all products under one
+        threshold; null without images of both kinds.
+    """
+    scores = recognised_scores(results)
+    if scores is None:
+        return {}
+    went = [
+        (image.recognised.product, each.name)
+        for each in results
+        for image in each.images
+        if image.recognised is not None
+    ]
+    right = sum(product == name for product, name in went)
+    nowhere = sum(product is None for product, _ in went)
+    defects = np.concatenate([each.defects for each in results])
+    both = bool(defects.any() and not defects.all())
+    return {
+        "unknown_product": {
+            "routed_right": right / len(went),
+            "routed_wrong": (len(went) - right - nowhere) / len(went),
+            "routed_nowhere": nowhere / len(went),
+            "image_auroc": auroc(scores, defects) if both else None,
         }
+    }

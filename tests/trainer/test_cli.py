@@ -25,7 +25,7 @@ from trainer.dataset import read_image
 from trainer.packing import check_parity
 
 
-@pytest.mark.parametrize("verb", [[], ["fit"], ["evaluate"], ["predict"]])
+@pytest.mark.parametrize("verb", [[], ["fit"], ["evaluate"], ["report"], ["predict"]])
 def test_every_verb_explains_itself(verb: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main([*verb, "--help"])
@@ -44,6 +44,7 @@ def test_every_verb_explains_itself(verb: list[str], capsys: pytest.CaptureFixtu
         ["fit", "x", "--out", "y", "--size", "big"],
         ["fit", "x", "--out", "y", "--rows", "1.5"],
         ["evaluate", "x"],
+        ["report", "x"],
         ["predict", "--bundle", "b"],
     ],
 )

@@ -16,7 +16,8 @@ from inspection.errors import DatasetError, InputError
 from tests.trainer.parts import good_part, touch, write_category, write_image
 from trainer.cli import main
 from trainer.dataset import Category, find_categories
-from trainer.evaluate import FIGURES, evaluate, table
+from trainer.evaluate import FIGURES, evaluate
+from trainer.evaluation_table import table
 from trainer.progress import Progress
 from trainer.runtime import Runtime
 
@@ -35,7 +36,8 @@ def report(parts: Path, fitted: dict[str, Any], tmp_path_factory: pytest.TempPat
 
 def test_the_report_has_every_figure_of_every_product(report: Any, fitted: dict[str, Any]) -> None:
     assert set(report) == {
-        *("categories", "mean", "class_blind", "unknown_product", "settings", "bundle")
+        *("categories", "mean", "defect_types", "class_blind", "unknown_product"),
+        *("intervals", "settings", "bundle"),
     }
     assert set(report["categories"]) == {"bolt", "washer"}
     assert set(report["categories"]["bolt"]) == {*FIGURES, "n_good", "n_defect", "left_out"}
@@ -188,20 +190,26 @@ def test_the_table_for_people_shows_every_product(
 
 
 def test_the_table_fits_into_a_pipe_of_eighty_columns() -> None:
-    row = dict.fromkeys((*FIGURES, "n_good", "n_defect"), 1.0)
+    row = dict.fromkeys((*FIGURES, "n_good", "n_defect"), 1.0) | {"n_good": 9999, "n_defect": 9999}
+    names = ("transistor_reduced", "magnetic_tile")
+    both = [0.87654, 1.0]
+    report = {
+        "bundle": "0" * 64,
+        "categories": dict.fromkeys(names, row),
+        "mean": row,
+        "class_blind": {"image_auroc": 1.0},
+        "intervals": {
+            "confidence": 0.95,
+            "categories": dict.fromkeys(names, dict.fromkeys(FIGURES, both)),
+            "mean": dict.fromkeys(FIGURES, both),
+            "class_blind": {"image_auroc": both},
+        },
+    }
     console = Console(width=80, file=io.StringIO())
 
-    console.print(
-        table(
-            {
-                "bundle": "0" * 64,
-                "categories": {"transistor_reduced": row},
-                "mean": row,
-                "class_blind": {"image_auroc": 1.0},
-            }
-        )
-    )
+    console.print(table(report))
 
     printed = console.file.getvalue()
     assert "transistor_reduced" in printed
+    assert printed.count("88–100") == 6 + 6 + 6 + 1
     assert "…" not in printed

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from inspection.bundle import TRUNK
 from inspection.preprocessing import prepare
 from tests.trainer.conftest import SMALL
+from tests.trainer.judged import judged
 from tests.trainer.parts import PRODUCTS, good_part, write_category, write_image
 from trainer.bundle_folder import open_bundle
 from trainer.cli import main
@@ -20,9 +21,10 @@ from trainer.dataset import find_categories, resize
 from trainer.features import FeatureStore
 from trainer.packing import check_parity
 from trainer.predict import predict
+from trainer.results import CategoryResults
 from trainer.routing import PROTOTYPES, REACH_FACTOR, k_means, learn_router
 from trainer.runtime import Runtime
-from trainer.unknown_product import UnknownProduct
+from trainer.unknown_product import recognise, unknown_product
 
 
 def store(images: int, centre: float) -> FeatureStore:
@@ -105,21 +107,33 @@ def test_the_report_of_a_bundle_of_two_counts_who_was_recognised(
     runtime: Runtime, parts: Path
 ) -> None:
     rng = np.random.default_rng(6)
-    told = UnknownProduct(runtime)
-    told.add(prepared(runtime, good_part("bolt", rng)), "bolt", 0.25)
-    told.add(prepared(runtime, good_part("bolt", rng)), "washer", 0.25)
-    told.add(prepared(runtime, foreign()), "bolt", 0.25)
-    told.add(prepared(runtime, good_part("washer", rng)), "washer", -0.5)
+    frames = [
+        ("bolt", good_part("bolt", rng), 0.25),
+        ("bolt", foreign(), 0.25),
+        ("washer", good_part("bolt", rng), 0.25),
+        ("washer", good_part("washer", rng), -0.5),
+    ]
+    found = [
+        recognise(runtime, prepared(runtime, frame), product, score)
+        for product, frame, score in frames
+    ]
 
-    report = told.report(np.array([False, False, True, False]))["unknown_product"]
+    def report(*defects: str | None) -> dict[str, Any]:
+        images = [judged(0.0, each, came) for each, came in zip(defects, found, strict=True)]
+        results = [
+            CategoryResults(product, False, tuple(images[at : at + 2]), left_out=())
+            for product, at in (("bolt", 0), ("washer", 2))
+        ]
+        figures: dict[str, Any] = unknown_product(results)["unknown_product"]
+        return figures
 
-    assert report == {
+    assert report(None, "dent", None, None) == {
         "routed_right": 0.5,
         "routed_wrong": 0.25,
         "routed_nowhere": 0.25,
         "image_auroc": 1.0,
     }
-    assert told.report(np.zeros(4, bool))["unknown_product"]["image_auroc"] is None
+    assert report(None, None, None, None)["image_auroc"] is None
 
 
 @pytest.fixture(scope="module")

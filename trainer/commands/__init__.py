@@ -1,0 +1,1 @@
+"""What `dualbank-train` can be asked to do: one verb a module, its options and its answers."""
