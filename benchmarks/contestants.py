@@ -26,14 +26,16 @@ from inspection.preprocessing import Preprocessing, prepare
 from trainer.backbones.catalogue import DEFAULT, installed_file
 from trainer.bundle_folder import open_bundle
 from trainer.dataset import Category, read_image, resize
+from trainer.evaluate import inspect_tests
 from trainer.fit import FitSettings
 from trainer.pictures import full_size_map
+from trainer.progress import Progress
 from trainer.runtime import Runtime
 
 ROOT = Path(__file__).parents[1]
 PEER_MODELS = Path(__file__).with_name("peer_models.py")
 WARM_UP = 3
-"""Images before those whose time counts."""
+"""Images of a category that are asked once more before the others."""
 
 ENVIRONMENT = {
     "PYTHONPATH": str(ROOT),
@@ -67,15 +69,15 @@ def ask_ours(data: Path, categories: Sequence[Category], seed: int, scratch: Pat
     words = ("trainer.cli", "fit", data, "--out", folder, "--seed", seed, "--quiet")
     cost = _run_measured([sys.executable, "-m", *map(str, words)])
     runtime = Runtime(open_bundle(folder))
-    answers, wall_ms, cpu_ms = {}, [], []
-    for category in categories:
-        answers[category.name], wall, cpu = _ask_category(runtime, category)
-        wall_ms += wall
-        cpu_ms += cpu
-    times = {"image_ms": float(np.median(wall_ms)), "image_cpu_ms": float(np.median(cpu_ms))}
-    spec = runtime.bundle.manifest.preprocessing
+    spec = runtime.bundle.preprocessing
+    answers = {
+        each.name: Answers(
+            each.scores, [image.anomaly_map for image in each.images], _enlarge(spec)
+        )
+        for each in inspect_tests(runtime, categories, Progress(shown=False))
+    }
     made_of = {"size_px": spec.size_px, "rows_each": FitSettings().rows_each, "seed": seed}
-    return Contestant(answers, cost | times, made_of)
+    return Contestant(answers, cost | _times(runtime, categories), made_of)
 
 
 def ask_peer(
@@ -115,21 +117,18 @@ def ask_peer(
     return Contestant(answers, cost, {**run["versions"], "seed": seed})
 
 
-def _ask_category(runtime: Runtime, category: Category) -> tuple[Answers, list[float], list[float]]:
-    """Answers, and wall and CPU milliseconds of every image."""
-    bundle = runtime.bundle
-    route, spec = bundle.route(category.name), bundle.preprocessing
-    scores, maps, wall_ms, cpu_ms = [], [], [], []
-    for sample in (*category.test[:WARM_UP], *category.test):
-        prepared = prepare(read_image(sample.image), spec, resize)
-        wall, cpu = time.perf_counter(), time.process_time()
-        found = runtime.inspect(prepared[None], route)
-        wall_ms.append(1000 * (time.perf_counter() - wall))
-        cpu_ms.append(1000 * (time.process_time() - cpu))
-        scores.append(float(route.calibration.standardise(found.scores.astype(np.float64))[0]))
-        maps.append(found.maps[0])
-    answers = Answers(np.array(scores[WARM_UP:]), maps[WARM_UP:], _enlarge(spec))
-    return answers, wall_ms[WARM_UP:], cpu_ms[WARM_UP:]
+def _times(runtime: Runtime, categories: Sequence[Category]) -> dict[str, float]:
+    """Median wall and CPU milliseconds of one prepared test image, product known."""
+    wall_ms, cpu_ms = [], []
+    for category in categories:
+        route = runtime.bundle.route(category.name)
+        for sample in (*category.test[:WARM_UP], *category.test):
+            prepared = prepare(read_image(sample.image), runtime.bundle.preprocessing, resize)
+            wall, cpu = time.perf_counter(), time.process_time()
+            runtime.inspect(prepared[None], route)
+            wall_ms.append(1000 * (time.perf_counter() - wall))
+            cpu_ms.append(1000 * (time.process_time() - cpu))
+    return {"image_ms": float(np.median(wall_ms)), "image_cpu_ms": float(np.median(cpu_ms))}
 
 
 def _enlarge(spec: Preprocessing) -> Any:

@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 
 from benchmarks import BOXED
 from benchmarks.contestants import Contestant, ask_ours, ask_peer
-from benchmarks.paired import Figures, Floats, draw, interval, measure, regions_of
+from benchmarks.paired import Figures, Floats, measure, regions_of
 from benchmarks.recording import record
+from inspection.bootstrap import draw, interval
 from inspection.errors import DualbankError
 from inspection.metrics import auroc
 from trainer.dataset import Category, find_categories
@@ -34,7 +35,8 @@ OURS = "ours"
 PEERS = ("patchcore", "padim", "padim-deep", "dfm", "dfkde")
 """As `benchmarks.peer_models` calls them, which this environment cannot import."""
 
-DRAWS_SEED = 0
+DRAWS, DRAWS_SEED = 1000, 0
+"""Of the test images, for intervals; the seed is not that of a fit."""
 
 Measured = Mapping[str, Figures]
 """By category."""
@@ -68,20 +70,21 @@ def main() -> int:
 
 
 def compare(
-    contestants: Mapping[str, Contestant], categories: Sequence[Category]
+    contestants: Mapping[str, Contestant], categories: Sequence[Category], rounds: int = DRAWS
 ) -> dict[str, dict[str, Any]]:
     """Every system's figures in percent, and how far ours is ahead of it.
 
     Args:
         contestants: By name, `OURS` among them.
         categories: Of which each was asked.
+        rounds: How often the test images are drawn for the intervals.
     """
     generator = np.random.default_rng(DRAWS_SEED)
     measured: dict[str, dict[str, Figures]] = {name: {} for name in contestants}
     for category in categories:
         defects = _defects([category])
         truth = regions_of(category.test) if category.has_masks else None
-        draws = draw(defects, generator)
+        draws = draw(defects, rounds, generator)
         for name, contestant in contestants.items():
             answers = contestant.answers[category.name]
             measured[name][category.name] = measure(answers, defects, truth, draws)
@@ -137,9 +140,9 @@ def outlined(measured: Measured) -> list[Figures]:
 def _mean_with_interval(differences: Sequence[tuple[float, Floats]]) -> list[float] | None:
     if not differences:
         return None
-    low, high = interval(np.mean([drawn for _, drawn in differences], axis=0))
     points = float(np.mean([point for point, _ in differences]))
-    return [_percent(points), _percent(low), _percent(high)]
+    ends = interval(np.mean([drawn for _, drawn in differences], axis=0))
+    return None if ends is None else [_percent(x) for x in (points, ends.low, ends.high)]
 
 
 def _class_blind(contestant: Contestant, categories: Sequence[Category]) -> float:

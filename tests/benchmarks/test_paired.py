@@ -1,4 +1,4 @@
-"""Figures drawn again are those of `inspection.metrics` on the images that were drawn."""
+"""A system's figures, and those of every draw, are those of the images that they are of."""
 
 from __future__ import annotations
 
@@ -10,17 +10,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from benchmarks.paired import (
-    BINS,
-    ROUNDS,
-    Answers,
-    draw,
-    drawn_auroc,
-    interval,
-    measure,
-    regions_of,
-)
-from inspection.metrics import PixelCurves, auroc
+from benchmarks.paired import Answers, measure, regions_of
+from inspection.bootstrap import draw
+from inspection.metrics import auroc
+from inspection.pixel_metrics import COARSE_BINS, PixelCurves
 from trainer.dataset import Sample
 
 IMAGES, SIDE = 12, 16
@@ -48,58 +41,42 @@ def answers(rng: np.random.Generator) -> Answers:
     scores[1::4] = scores[0]
     maps = []
     for image in regions():
-        noise = rng.integers(0, BINS // 2, image.shape) + (image > 0) * rng.integers(0, BINS // 2)
-        maps.append(((noise + 0.5) / BINS).astype(np.float32))
+        noise = rng.integers(0, COARSE_BINS // 2, image.shape) + (image > 0) * rng.integers(
+            0, COARSE_BINS // 2
+        )
+        maps.append(((noise + 0.5) / COARSE_BINS).astype(np.float32))
     maps[0][0, 0], maps[1][0, 0] = 0.0, 1.0
     return Answers(scores, maps, unchanged)
 
 
-def again(counts: NDArray[np.float64]) -> Sequence[int]:
+def again(counts: NDArray[np.int64]) -> Sequence[int]:
     """Images of one draw, as often as they were drawn."""
     return [i for i, count in enumerate(counts) for _ in range(int(count))]
 
 
-def test_every_draw_has_as_many_good_and_defective_images_as_there_were() -> None:
-    draws = draw(DEFECTS, np.random.default_rng(0))
-
-    assert draws.shape == (ROUNDS, IMAGES)
-    assert set(draws[:, DEFECTS].sum(1)) == {DEFECTS.sum()}
-    assert set(draws[:, ~DEFECTS].sum(1)) == {(~DEFECTS).sum()}
-    assert len(np.unique(draws, axis=0)) > 1
-
-
-def test_the_image_auroc_of_a_draw_is_that_of_the_drawn_images() -> None:
-    rng = np.random.default_rng(1)
-    said, draws = answers(rng), draw(DEFECTS, rng)[:20]
-
-    found = drawn_auroc(said.scores, DEFECTS, draws)
-
-    expected = [auroc(said.scores[again(each)], DEFECTS[again(each)]) for each in draws]
-    assert found == pytest.approx(expected)
-
-
-def test_the_aupro_of_a_draw_is_that_of_the_drawn_images() -> None:
+def test_the_figures_of_a_draw_are_those_of_the_drawn_images() -> None:
     rng = np.random.default_rng(2)
-    said, truth, draws = answers(rng), regions(), draw(DEFECTS, rng)[:20]
+    said, truth, draws = answers(rng), regions(), draw(DEFECTS, 20, rng)
 
-    found = measure(said, DEFECTS, truth, draws).drawn_aupro
+    figures = measure(said, DEFECTS, truth, draws)
 
+    drawn = [auroc(said.scores[again(each)], DEFECTS[again(each)]) for each in draws]
+    assert figures.drawn_image_auroc == pytest.approx(drawn)
     expected = []
     for each in draws:
-        curves = PixelCurves(0.0, 1.0, bins=BINS)
+        curves = PixelCurves(0.0, 1.0, bins=COARSE_BINS)
         for i in again(each):
             curves.add(said.maps[i], truth[i])
         expected.append(curves.aupro())
-    assert found is not None
-    assert found == pytest.approx(expected, abs=1e-9)
-    assert np.ptp(found) > 0
+    assert figures.drawn_aupro == pytest.approx(expected, abs=1e-9)
+    assert np.ptp(expected) > 0
 
 
 def test_the_figures_themselves_are_of_the_images_as_they_are() -> None:
     rng = np.random.default_rng(3)
     said, truth = answers(rng), regions()
 
-    figures = measure(said, DEFECTS, truth, draw(DEFECTS, rng))
+    figures = measure(said, DEFECTS, truth, draw(DEFECTS, 20, rng))
 
     curves = PixelCurves(0.0, 1.0)
     for anomaly_map, numbered in zip(said.maps, truth, strict=True):
@@ -114,20 +91,10 @@ def test_without_maps_or_without_masks_there_is_no_aupro(maps: bool) -> None:
     said = answers(rng)
     said = said if maps else Answers(said.scores, [], unchanged)
 
-    figures = measure(said, DEFECTS, None if maps else regions(), draw(DEFECTS, rng))
+    figures = measure(said, DEFECTS, None if maps else regions(), draw(DEFECTS, 20, rng))
 
     assert figures.aupro is None
     assert figures.drawn_aupro is None
-
-
-def test_a_constant_advantage_has_an_interval_without_width() -> None:
-    assert interval(np.full(ROUNDS, 0.04)) == pytest.approx((0.04, 0.04))
-
-
-def test_an_interval_leaves_out_five_in_a_hundred() -> None:
-    differences = np.random.default_rng(5).permutation(np.linspace(-1.0, 1.0, 1001))
-
-    assert interval(differences) == pytest.approx((-0.95, 0.95))
 
 
 def test_regions_are_numbered_at_the_size_of_the_image(tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def grow(anomaly_map: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np
 def compared(data: Path, peer: float, ours: float) -> Mapping[str, dict[str, object]]:
     categories = find_categories(data)
     systems = {"padim": contestant(categories, peer), OURS: contestant(categories, ours)}
-    return compare(systems, categories)
+    return compare(systems, categories, rounds=100)
 
 
 def test_who_says_the_same_is_neither_ahead_nor_behind(data: Path) -> None:
