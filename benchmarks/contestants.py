@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ class Contestant:
         answers: By category.
         cost: `fit_s`, `fit_cpu_s`, `peak_rss_mib` of the whole process that fitted, and
             `image_ms`, `image_cpu_ms`, the medians for one prepared image.
-        made_of: Versions or settings that say what it is.
+        made_of: Versions or settings that say what it is; `earlier_run` for kept answers.
     """
 
     answers: Mapping[str, Answers]
@@ -89,7 +89,8 @@ def ask_peer(
         InputError: It must be run, but its environment was not given.
     """
     plan = _plan(categories, seed)
-    if not _is_of(folder, plan["key"]):
+    kept = _is_of(folder, plan["key"])
+    if not kept:
         if python is None:
             raise InputError(
                 f"there are no results of {name} for these images in {folder}; give the "
@@ -114,7 +115,7 @@ def ask_peer(
         "image_ms": float(np.median(np.concatenate(wall_ms))),
         "image_cpu_ms": float(np.median(np.concatenate(cpu_ms))),
     }
-    return Contestant(answers, cost, {**run["versions"], "seed": seed})
+    return Contestant(answers, cost, {**run["versions"], "seed": seed, "earlier_run": kept})
 
 
 def _times(runtime: Runtime, categories: Sequence[Category]) -> dict[str, float]:
@@ -131,7 +132,7 @@ def _times(runtime: Runtime, categories: Sequence[Category]) -> dict[str, float]
     return {"image_ms": float(np.median(wall_ms)), "image_cpu_ms": float(np.median(cpu_ms))}
 
 
-def _enlarge(spec: Preprocessing) -> Any:
+def _enlarge(spec: Preprocessing) -> Callable[[Map, tuple[int, int]], Map]:
     return lambda anomaly_map, shape: full_size_map(anomaly_map, spec, shape)
 
 

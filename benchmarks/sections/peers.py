@@ -48,7 +48,7 @@ def section(result: dict[str, Any]) -> str:
             "",
             "Fit: all categories, images read and resized; for ours the whole command, with calibration, export and checks. Memory: the process that "
             "fitted, libraries included. An image: median, prepared and single; ours by ONNX Runtime as the station runs it, peers by torch. The "
-            "machine was shared, so CPU time tells more than elapsed time.",
+            f"machine was shared, so CPU time tells more than elapsed time.{_kept(systems)}",
             "",
             f"| image AUROC / AUPRO, % | {' | '.join(systems[OURS]['categories'])} |",
             f"|---|{'--:|' * len(systems[OURS]['categories'])}",
@@ -70,6 +70,11 @@ def _accuracy(name: str, row: dict[str, Any]) -> str:
         _one(row["class_blind_image_auroc"]),
     )
     return f"| {' | '.join(cells)} |"
+
+
+def _kept(systems: dict[str, Any]) -> str:
+    kept = [TITLES[name] for name, each in systems.items() if each["made_of"].get("earlier_run")]
+    return f" Answers and times kept from an earlier run: {'; '.join(kept)}." if kept else ""
 
 
 def _cost(name: str, cost: dict[str, float]) -> str:

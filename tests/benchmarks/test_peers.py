@@ -62,6 +62,7 @@ def test_a_peer_is_asked_once_for_the_same_images(
 
     assert (folder / "runs").read_text() == "padim\n"
     assert first.cost == second.cost
+    assert (first.made_of["earlier_run"], second.made_of["earlier_run"]) == (False, True)
     assert first.cost["fit_s"] == 2 * len(categories)
     assert first.cost["fit_cpu_s"] == 3 * len(categories)
     assert set(second.answers) == {"bolt", "washer"}
