@@ -27,10 +27,10 @@ from trainer.backbones.catalogue import DEFAULT, installed_file
 from trainer.bundle_folder import open_bundle
 from trainer.dataset import Category, read_image, resize
 from trainer.evaluate import inspect_tests
-from trainer.fit import FitSettings
 from trainer.pictures import full_size_map
 from trainer.progress import Progress
 from trainer.runtime import Runtime
+from trainer.settings import FitSettings
 
 ROOT = Path(__file__).parents[1]
 PEER_MODELS = Path(__file__).with_name("peer_models.py")
