@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.recording import RESULTS
-from benchmarks.sections import accuracy, backbones, peers, station, systems
+from benchmarks.sections import (
+    ablation,
+    accuracy,
+    backbones,
+    bank_rows,
+    few_labelled,
+    peers,
+    station,
+    systems,
+)
 
 PAGE = Path(__file__).parents[1] / "BENCHMARKS.md"
 
@@ -25,16 +34,23 @@ Every figure on this page was printed by the command above it and lies in `bench
 SECTIONS: tuple[tuple[str, str, Callable[[dict[str, Any]], str]], ...] = (
     # heading, name of the result, what writes it
     ("Accuracy", "accuracy", accuracy.section),
+    ("A few labelled defects", "few_labelled", few_labelled.section),
     ("Peers side by side", "peers", peers.section),
     ("Systems that this method answers to", "peers", systems.section),
     ("Backbones", "backbones", backbones.section),
+    ("Steps of the method", "ablation", ablation.section),
+    ("Choice of bank rows", "coreset", bank_rows.coreset),
+    ("Copies of good images", "augmentation", bank_rows.augmentation),
+    ("Memory of a fit", "memory", bank_rows.memory),
     ("Station", "station", station.section),
 )
 
 TAIL = """\
 ## Not measured yet
 
-Anything on a GPU: engines and kernels are not built yet."""
+Anything on a GPU: engines and kernels are not built yet. Letterbox against stretch and tiles against stretch on real images
+(`python -m benchmarks.tiling DATA`), and large frames (`python -m benchmarks.large_frames`): both commands are there and have not
+been run to their end."""
 
 
 def main() -> int:
