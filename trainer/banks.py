@@ -120,10 +120,7 @@ def gather(
     """
     # Most images share one shape, and so one list.
     inspected = {shape: laid_over(foreground, shape) for shape in set(store.shapes)}
-    places = {
-        shape: np.argwhere(each).astype(np.int16)  # sides are below 2^15 patches
-        for shape, each in inspected.items()
-    }
+    places = {shape: np.argwhere(each).astype(np.int32) for shape, each in inspected.items()}
     numbers = {shape: np.flatnonzero(each) for shape, each in inspected.items()}
     position = np.concatenate([places[shape] for shape in store.shapes])
     patch = np.concatenate(

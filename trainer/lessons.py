@@ -30,6 +30,9 @@ HARD, RANDOM = 30, 20
 """Patches that the head learns from in each good image: the worst, and some at random. Without the
 worst it would not know which good patches it must not raise."""
 
+CLEAN = 100
+"""Patches beside its defect, at random and beside the worst, in each labelled image."""
+
 
 @dataclass(frozen=True, slots=True)
 class Seen:
@@ -169,14 +172,15 @@ def examples_of(
         rng: Draws patches and rows.
     """
     everything = torch.from_numpy(abnormal_rows(defects_of(lessons), rows, rng))
-    normal = [_hard(each, rng).enhanced(everything, scoring) for each in good]
+    normal = [_hard(each, RANDOM, rng).enhanced(everything, scoring) for each in good]
     abnormal, weight = [], []
     for i, lesson in enumerate(lessons):
         others = defects_of([*lessons[:i], *lessons[i + 1 :]])
         # A single labelled image has no others; its own rows are all that is known.
         known = torch.from_numpy(abnormal_rows(others, rows, rng)) if others else everything
         if lesson.clean.any():
-            normal.append(lesson.seen[lesson.clean].enhanced(known, scoring))
+            clean = _hard(lesson.seen[lesson.clean], CLEAN, rng)
+            normal.append(clean.enhanced(known, scoring))
         found = lesson.seen[lesson.defect].enhanced(known, scoring)
         abnormal.append(found)
         weight.append(torch.full((len(found),), 1.0 / len(found)))
@@ -184,9 +188,9 @@ def examples_of(
     return Examples(torch.cat(normal), torch.cat(abnormal), joined / joined.mean())
 
 
-def _hard(seen: Seen, rng: np.random.Generator) -> Seen:
+def _hard(seen: Seen, random: int, rng: np.random.Generator) -> Seen:
     """Choose the worst patches of an image, and some at random."""
     count = len(seen.evidence)
     worst = seen.evidence.topk(min(HARD, count)).indices
-    some = torch.from_numpy(rng.choice(count, min(RANDOM, count), replace=False))
+    some = torch.from_numpy(rng.choice(count, min(random, count), replace=False))
     return seen[torch.cat([worst, some])]

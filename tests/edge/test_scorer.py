@@ -237,7 +237,7 @@ def test_a_frame_larger_than_the_network_is_scored_at_its_own_resolution(tmp_pat
 def test_padding_of_a_letterbox_neither_scores_nor_tells_the_product(tmp_path: Path) -> None:
     bundle = open_bundle(write_tiny_bundle(tmp_path, LETTERBOX))
     scorer, frame = OnnxScorer(bundle, threads=1), good_frame()[:16].copy()
-    frame[-1] = 255  # what the padding repeats
+    frame[-1] = 255  # once more in the padding
 
     scored = scorer.score(frame, bundle.route("bolt"))
 

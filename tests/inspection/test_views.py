@@ -112,7 +112,7 @@ def test_a_stretched_frame_is_one_view_of_the_same_pixels():
     assert view.inspected(np.ones(spec.grid, np.uint8), spec).all()
 
 
-def test_padding_repeats_the_border_and_belongs_to_nobody():
+def test_padding_is_the_mirror_image_and_belongs_to_nobody():
     canvas = numbered((3, 8))
     (view,) = views_of((3, 8), LETTERBOX)
 
@@ -120,7 +120,7 @@ def test_padding_repeats_the_border_and_belongs_to_nobody():
     inspected = view.inspected(np.ones((3, 8), np.uint8), LETTERBOX)
 
     assert pixels.shape == (64, 64, 3)
-    assert (pixels[24:] == canvas[-1]).all()
+    assert pixels.tobytes() == np.concatenate([canvas, canvas[::-1], canvas[:16]]).tobytes()
     assert inspected[:3].all()
     assert not inspected[3:].any()
 
