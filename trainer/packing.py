@@ -223,13 +223,14 @@ def _fitting(spec: Preprocessing) -> str:
 def _model_card(model: Model, categories: Sequence[Category]) -> str:
     """Tell a reader what the model was made of and what it promises."""
     settings, backbone = model.settings, model.trunk.backbone
+    rows = len(model.normal.features) // len(model.normal.categories)
     lines = [
         "# Model card",
         "",
         f"Backbone {backbone.name}, frozen, weights of SHA-256 {backbone.weights_sha256}; "
         f"input {settings.size_px} × {settings.size_px} px RGB, {_fitting(model.preprocessing)}; "
-        f"{settings.rows_each} normal and {settings.abnormal_rows_each} abnormal rows a product; "
-        f"seed {settings.seed}.",
+        f"recipe {settings.recipe.name}, {rows} normal and {settings.abnormal_rows_each} abnormal "
+        f"rows a product; seed {settings.seed}.",
         "",
         f"The image score is the mean of the highest {settings.top_fraction:.1%} of patch scores, "
         "in robust standard deviations above the median good part.",
