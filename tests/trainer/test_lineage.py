@@ -6,18 +6,18 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from inspection.bundle import LINEAGE
+from inspection.bundle import LINEAGE, MODEL_CARD
 from inspection.lineage import lineage_from_bytes
 from tests.trainer.conftest import SMALL
-from tests.trainer.parts import damage, good_part, write_category, write_image
+from tests.trainer.parts import write_category
 from trainer.bundle_folder import open_bundle
 from trainer.cli import main
 from trainer.dataset import find_categories
 from trainer.labelled import draw_defects
 from trainer.learned import digest_of
+from trainer.teaching import WEIGHTS
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +55,14 @@ def test_a_bundle_records_what_it_was_taught(bolts: Path, taught: Path) -> None:
     }
 
 
+def test_what_drawn_defects_weigh_is_in_the_bundle(taught: Path) -> None:
+    bundle = open_bundle(taught)
+
+    assert bundle.route("bolt").abnormal_weight in WEIGHTS
+    assert bundle.abnormal.valid.all()
+    assert "rests on 2 labelled defects" in bundle.file(MODEL_CARD).decode()
+
+
 def test_a_bundle_without_labels_records_none(fitted: dict[str, Any]) -> None:
     assert fitted["labelled"] == {}
     bundle = open_bundle(Path(fitted["path"]))
@@ -86,23 +94,6 @@ def test_people_are_told_what_was_left_out(
     assert main(["evaluate", str(bolts), "--bundle", str(taught), "--quiet"]) == 0
 
     assert "bolt: 2 test images left out" in capsys.readouterr().out
-
-
-def test_labelled_defects_may_come_from_a_folder(
-    bolts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    rng = np.random.default_rng(99)
-    for i in range(3):
-        shown, _ = damage(good_part("bolt", rng), rng)
-        write_image(tmp_path / "labels" / "bolt" / "scratch" / f"{i}.png", shown)
-    call = ["fit", str(bolts), "--out", str(tmp_path / "b"), "--json", *SMALL]
-
-    assert main([*call, "--labelled", str(tmp_path / "labels")]) == 0
-
-    assert json.loads(capsys.readouterr().out)["labelled"] == {"bolt": 3}
-    learned = lineage_from_bytes(open_bundle(tmp_path / "b").file(LINEAGE)).labelled
-    assert [image.regions for image in learned] == ["image"] * 3
-    assert evaluated(bolts, tmp_path / "b", capsys)["bolt"]["left_out"] == 0
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,15 @@ from inspection.scoring import Scoring, image_score
 from trainer.head import head_weights
 from trainer.lessons import Lesson, Seen, see
 from trainer.search import locate
-from trainer.teaching import ROUNDS, WEIGHTS, AbnormalSide, Terms, heads_taught, teach
+from trainer.teaching import (
+    ROUNDS,
+    WEIGHTS,
+    AbnormalSide,
+    Terms,
+    _divisions,
+    heads_taught,
+    teach,
+)
 
 D, PATCHES, SPOT = 8, 120, 6
 SCORING = Scoring(3, 0.05, top_fraction=0.05)
@@ -101,14 +110,38 @@ def test_a_weight_that_is_given_is_taken_and_no_other_is_tried(weight: float) ->
     assert sum(told) == heads_taught(3, weight) == 1
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, ROUNDS, ROUNDS + 3])
-def test_every_head_is_told_of(count: int) -> None:
+@pytest.mark.parametrize(
+    ("kinds", "tried"),
+    [
+        pytest.param("a", 0, id="one image cannot be held out"),
+        pytest.param("aa", 2, id="one type is not held out as a whole"),
+        pytest.param("ab", 2 + 2, id="two types"),
+        pytest.param("aabbabcc", ROUNDS + 3, id="more images than rounds"),
+        pytest.param("abcdefg", 2 * ROUNDS, id="more types than rounds"),
+    ],
+)
+def test_every_head_is_told_of(kinds: str, tried: int) -> None:
     told: list[int] = []
+    shown = [
+        replace(each, kind=kind) for each, kind in zip(lessons(len(kinds), 0), kinds, strict=True)
+    ]
 
-    side = teach(lessons(count, 0), good(6, 0), TERMS, None, told.append)
+    side = teach(shown, good(6, 0), TERMS, None, told.append)
 
-    assert sum(told) == heads_taught(count, None)
+    assert sum(told) == 1 + tried <= heads_taught(len(kinds), None)
     assert side.weight in WEIGHTS
+
+
+def test_images_are_held_out_by_themselves_and_with_all_of_their_type() -> None:
+    shown = [replace(each, kind=kind) for each, kind in zip(lessons(6, 0), "abbaab", strict=True)]
+
+    apart, together = _divisions(shown)
+
+    for kind in "ab":
+        own = [i for i, each in enumerate(shown) if each.kind == kind]
+        assert len({apart[i] for i in own}) == len(own)
+        assert len({together[i] for i in own}) == 1
+    assert len(set(together)) == 2
 
 
 def test_a_single_labelled_image_cannot_prove_itself() -> None:
