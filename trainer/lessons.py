@@ -34,7 +34,7 @@ HARD, RANDOM = 30, 20
 worst it would not know which good patches it must not raise."""
 
 MOST = 4096
-"""Patches kept of one image; a frame in tiles has hundreds of thousands. All of a frame of 512 px."""
+"""Patches kept of one image: all of a frame of 512 px. In tiles it has hundreds of thousands."""
 
 CLEAN = 100
 """Patches beside its defect, at random and beside the worst, in each labelled image."""
@@ -85,7 +85,7 @@ def see(located: Tensor, normal: Tensor, scoring: Scoring) -> Seen:
     memory = torch.cat(
         [
             attend(*some, normal, scoring.temperature)
-            for some in zip(distances.split(PIECE), index.split(PIECE), strict=True)
+            for some in zip(torch.split(distances, PIECE), torch.split(index, PIECE), strict=True)
         ]
     )
     evidence = (located - memory).square().sum(1).sqrt()
