@@ -30,16 +30,16 @@ from benchmarks.recording import record
 from inspection.foreground import everywhere
 from inspection.metrics import auroc
 from inspection.preprocessing import Preprocessing
-from inspection.scoring import Scoring, image_score
+from inspection.scoring import Scoring, image_score, locate
 from trainer.backbones.catalogue import DEFAULT, load_backbone
 from trainer.banks import Evidence, gather
-from trainer.calibrate import AbnormalSide, fold_rows, folds_of, patch_scores
-from trainer.contrast import TEMPERATURE_FACTOR
+from trainer.calibrate import patch_scores
 from trainer.coreset import candidates, greedy_k_centre
 from trainer.dataset import Category, find_categories, read_prepared
 from trainer.features import FeatureStore, feature_store
+from trainer.folds import fold_rows, folds_of
+from trainer.gaps import temperature
 from trainer.good_parts import LENGTH_IMAGES
-from trainer.head import HeadNet
 from trainer.search import nearest
 from trainer.settings import FitSettings
 from trainer.trunk import Trunk
@@ -51,21 +51,21 @@ Choose = Callable[[Evidence, np.random.Generator], NDArray[np.int64]]
 
 def exactly(pool: Evidence, rng: np.random.Generator) -> NDArray[np.int64]:
     """Choose among all patches."""
-    return greedy_k_centre(pool.features, SETTINGS.rows_each, rng)
+    return greedy_k_centre(pool.located, SETTINGS.rows_each, rng)
 
 
 def in_blocks(pool: Evidence, rng: np.random.Generator, size: int) -> NDArray[np.int64]:
     """Choose among what blocks of a size keep."""
     one_group = np.zeros(len(pool.features), np.int8)
-    kept = candidates(pool.features, one_group, SETTINGS.rows_each, rng, exact=size)
-    return greedy_k_centre(pool.features, SETTINGS.rows_each, rng, among=kept)
+    kept = candidates(pool.located, one_group, SETTINGS.rows_each, rng, exact=size)
+    return greedy_k_centre(pool.located, SETTINGS.rows_each, rng, among=kept)
 
 
 def from_drawn(pool: Evidence, rng: np.random.Generator, count: int) -> NDArray[np.int64]:
     """Choose among `count` patches drawn at random."""
     patches = len(pool.features)
     among = np.sort(rng.choice(patches, min(count, patches), replace=False))
-    return greedy_k_centre(pool.features, SETTINGS.rows_each, rng, among=among)
+    return greedy_k_centre(pool.located, SETTINGS.rows_each, rng, among=among)
 
 
 def at_random(pool: Evidence, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -114,7 +114,9 @@ def _measure(category: Category, seeds: int) -> dict[str, Any]:
         pool = gather(
             good, everywhere(spec.grid), folds, SETTINGS.rows_each, np.random.default_rng(0), silent
         )
-        scoring = Scoring(SETTINGS.k, _temperature(pool, good), SETTINGS.top_fraction)
+        weight = pool.position_weight
+        tau = _temperature(category.name, pool, good)
+        scoring = Scoring(SETTINGS.k, tau, SETTINGS.top_fraction, weight)
         defects = np.array([sample.defect is not None for sample in category.test])
         rows: dict[str, list[dict[str, float]]] = {name: [] for name in SCHEMES}
         for seed in range(seeds):
@@ -122,10 +124,11 @@ def _measure(category: Category, seeds: int) -> dict[str, Any]:
                 started = time.perf_counter()
                 chosen = choose(pool, np.random.default_rng(seed))
                 seconds = time.perf_counter() - started
-                bank = torch.from_numpy(pool.features[chosen])
-                scores = np.array([_score(image, bank, scoring) for image in _images(tested)])
-                percent = 100 * auroc(scores, defects)
-                rows[name].append({"seconds": seconds, **_gaps(good, bank), "auroc": percent})
+                bank = torch.from_numpy(pool.located[chosen])
+                scores = [_score(image, bank, scoring) for image in _images(tested, weight)]
+                percent = 100 * auroc(np.array(scores), defects)
+                gaps = _gaps(_images(good, weight), bank)
+                rows[name].append({"seconds": seconds, **gaps, "auroc": percent})
     return {
         "candidates": len(pool.features),
         **{
@@ -139,21 +142,26 @@ def silent(done: int) -> None:
     """Show no progress."""
 
 
-def _images(store: FeatureStore) -> Iterator[NDArray[np.float16]]:
-    return (store.patches_of(image) for image in range(len(store.images)))
+def _images(store: FeatureStore, position_weight: float) -> Iterator[Tensor]:
+    """(P, D + 2) of each image, located."""
+    for image in range(len(store.images)):
+        position = np.argwhere(np.ones(store.shapes[image], np.bool_))
+        located = locate(store.patches_of(image), position, position_weight)
+        yield torch.from_numpy(located.astype(np.float32))
 
 
-def _temperature(pool: Evidence, store: FeatureStore) -> float:
+def _temperature(name: str, pool: Evidence, store: FeatureStore) -> float:
     """τ as a fit sets it, from the patches of one fold and a bank without it."""
     folds = folds_of(len(store.images))
     bank = fold_rows(pool, folds, SETTINGS.rows_each, 0, silent)[0]
-    unseen = [image for image, fold in zip(_images(store), folds, strict=True) if fold == 0]
-    gaps = torch.cat([_nearest_gap(image, bank) for image in unseen])
-    return TEMPERATURE_FACTOR * float(gaps.square().median())
+    images = zip(_images(store, pool.position_weight), folds, strict=True)
+    return temperature(
+        name, torch.cat([_nearest_gap(each, bank) for each, fold in images if fold == 0])
+    )
 
 
-def _gaps(store: FeatureStore, bank: Tensor) -> dict[str, float]:
-    gaps = np.concatenate([_nearest_gap(image, bank).numpy() for image in _images(store)])
+def _gaps(images: Iterator[Tensor], bank: Tensor) -> dict[str, float]:
+    gaps = np.concatenate([_nearest_gap(image, bank).numpy() for image in images])
     return {
         "largest_gap": float(gaps.max()),
         "gap_p99_9": float(np.quantile(gaps, 0.999)),
@@ -161,15 +169,13 @@ def _gaps(store: FeatureStore, bank: Tensor) -> dict[str, float]:
     }
 
 
-def _nearest_gap(image: NDArray[np.float16], bank: Tensor) -> Tensor:
-    return nearest(torch.from_numpy(image.astype(np.float32)), bank, 1)[0][:, 0]
+def _nearest_gap(located: Tensor, bank: Tensor) -> Tensor:
+    return nearest(located, bank, 1)[0][:, 0]
 
 
-def _score(image: NDArray[np.float16], bank: Tensor, scoring: Scoring) -> float:
-    patches = torch.from_numpy(image.astype(np.float32))
-    nothing = AbnormalSide(bank, HeadNet(1), 0.0)
-    scores = patch_scores(patches, bank, nothing, scoring)
-    return image_score(scores.numpy(), scoring, len(scores))
+def _score(located: Tensor, bank: Tensor, scoring: Scoring) -> float:
+    scores = patch_scores(located, bank, None, scoring)
+    return image_score(scores.numpy(), scoring)
 
 
 if __name__ == "__main__":

@@ -50,8 +50,10 @@ def test_a_store_holds_the_patches_of_each_image(
             expected = frame_features(trunk, read_prepared(path, spec), spec)
             expected = expected.reshape(-1, trunk.dimensions)
             np.testing.assert_array_equal(store.patches_of(number), expected.astype(np.float16))
-            row = store.rows(np.array([number]), np.array([len(expected) - 1]))
-            np.testing.assert_array_equal(row[0], expected[-1].astype(np.float16))
+            start = store.starts[number]
+            np.testing.assert_array_equal(
+                store.features[start : start + 1][0], expected[0].astype(np.float16)
+            )
 
     assert sum(told) == 3
 
@@ -76,12 +78,13 @@ def test_candidates_say_where_in_their_image_they_were(trunk: Trunk, images: lis
     left[:, 0] = 1
 
     with feature_store(trunk, images, TILES, lambda done: None) as store:
-        found = gather(store, np.random.default_rng(0), left)
+        rng = np.random.default_rng(0)
+        found = gather(store, left, np.arange(3), 5, rng, lambda done: None)
         maps = [store.patches_of(i).reshape(*store.shapes[i], -1) for i in range(len(images))]
 
+        features = found.features[np.arange(len(found.features))]
+
     assert np.bincount(found.image).tolist() == [5 * 6, 9 * 4, 5 * 6]
-    for image, (row, column), features in zip(
-        found.image, found.position, found.features, strict=True
-    ):
-        np.testing.assert_array_equal(maps[image][row, column], features)
+    for image, (row, column), patch in zip(found.image, found.position, features, strict=True):
+        np.testing.assert_array_equal(maps[image][row, column], patch)
     assert found.position[:, 1].max() == 5
