@@ -13,7 +13,9 @@ def coreset(result: dict[str, Any]) -> str:
         f"{result['rows']:,} rows of one category, {' and '.join(categories)}; mean of the seeds. A gap is the distance of a patch to "
         "its nearest row. Measured with three maps and without positions. More than 262,144 patches go through blocks.",
         "",
-        "| rows chosen from | " + " | ".join(f"{name}: largest, mean gap; image AUROC" for name in categories) + " |",
+        "| rows chosen from | "
+        + " | ".join(f"{name}: largest, mean gap; image AUROC" for name in categories)
+        + " |",
         "|---|" + "--:|" * len(categories),
     ]
     for way in ways:
