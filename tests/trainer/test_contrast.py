@@ -13,8 +13,8 @@ from tests.trainer.stores import D, tagged
 from trainer.banks import Evidence
 from trainer.contrast import FLOOR_QUANTILE, imagine, unseen
 from trainer.folds import fold_rows, folds_of
-from trainer.lessons import Seen
-from trainer.search import nearest
+from trainer.lessons import Seen, see
+from trainer.search import locate, nearest
 from trainer.teaching import AbnormalSide, Terms
 
 TERMS = Terms(Scoring(3, 1.0), rows=16, view_patches=12, seed=0)
@@ -67,15 +67,17 @@ def test_the_weight_is_the_one_asked_for_and_nothing_is_raised_without() -> None
 
 
 def test_what_is_made_up_is_raised_and_hardly_any_good_patch() -> None:
-    seen, _ = seen_and_banks(tagged(9, 12))
+    seen, banks = seen_and_banks(tagged(9, 12))
     side = imagined(elsewhere(), 1.0)
-    foreign = torch.from_numpy(elsewhere())
-    odd = Seen(foreign, torch.zeros_like(foreign), torch.full((160, 3), 30.0), torch.ones(160))
+    foreign = locate(torch.from_numpy(elsewhere()), torch.zeros(160, 2), 0.0)
+    odd = see(foreign, banks[0], TERMS.scoring)
 
-    raised = side.raised(seen, TERMS.scoring)
+    good_raised, odd_raised = (
+        side.raised(each, TERMS.scoring) > each.evidence for each in (seen, odd)
+    )
 
-    assert float((raised > seen.evidence).float().mean()) < 0.02
-    assert float((side.raised(odd, TERMS.scoring) > 1).float().mean()) > 0.9
+    assert float(good_raised.float().mean()) < 0.02
+    assert float(odd_raised.float().mean()) > 0.9
 
 
 @pytest.mark.parametrize("rows", [16, 40])

@@ -14,6 +14,7 @@ from inspection.scoring import Scoring
 from trainer.lessons import (
     CENTRE_SHARE,
     HARD,
+    MOST,
     RANDOM,
     Examples,
     Lesson,
@@ -22,6 +23,7 @@ from trainer.lessons import (
     defects_of,
     examples_of,
     see,
+    telling,
 )
 from trainer.search import locate
 
@@ -44,6 +46,12 @@ def looked_at(patches: NDArray[np.floating]) -> Seen:
 def good(count: int = 4, patches: int = 80) -> list[Seen]:
     rng = np.random.default_rng(3)
     return [looked_at(rng.normal(0, 0.1, (patches, D))) for _ in range(count)]
+
+
+def image_of(patches: int) -> Seen:
+    """So many patches, each worse than the one before."""
+    nothing = torch.zeros(patches, 1)
+    return Seen(nothing, nothing, nothing, torch.arange(float(patches)))
 
 
 def lesson(defects: int, at: float, seed: int, clean: int = 10, kind: str = "dent") -> Lesson:
@@ -119,9 +127,9 @@ def test_of_a_single_patch_all_rows_are_that_patch() -> None:
 
 
 def test_a_defect_is_not_known_to_the_rows_that_it_is_taught_by() -> None:
-    first, second = planted(lesson(4, 1.0, seed=1)), lesson(5, 1.0, seed=2)
+    lessons = [planted(lesson(4, 1.0, seed=1)), lesson(5, 1.0, seed=2), lesson(3, 1.0, seed=3)]
 
-    given = examples([first, second], good())
+    given = examples(lessons, good())
 
     gaps = nearest_abnormal(given.abnormal)
     assert float(gaps[:4].min()) > UNIQUE / 2  # its own image is left out
@@ -187,6 +195,26 @@ def test_rim_patches_are_no_examples_at_all() -> None:
     shown = given.normal[HARD + RANDOM :, :D]
     assert len(given.abnormal) == 4
     assert torch.equal(torch.unique(shown, dim=0), torch.unique(rim.seen.patches[14:], dim=0))
+
+
+def test_an_image_of_no_more_patches_than_one_frame_is_kept_whole() -> None:
+    shown = image_of(MOST)
+
+    assert torch.equal(telling(shown, np.random.default_rng(0)), torch.arange(MOST))
+
+
+def test_of_more_patches_those_of_the_defect_the_worst_and_some_others_are_kept() -> None:
+    shown, marked = image_of(3 * MOST), torch.arange(3 * MOST) < 100
+
+    chosen = telling(shown, np.random.default_rng(0), marked)
+
+    kept = chosen.tolist()
+    assert len(kept) == MOST
+    assert kept == sorted(set(kept))
+    assert kept[:100] == list(range(100))
+    assert kept[-(MOST // 2) :] == list(range(3 * MOST - MOST // 2, 3 * MOST))
+    others = kept[100 : -(MOST // 2)]
+    assert min(others) < MOST < 2 * MOST < max(others)  # spread over the rest
 
 
 def test_defects_are_the_patches_marked() -> None:
