@@ -1,14 +1,15 @@
 """A tiny real bundle, made without a trainer: 32 px, 16 patches, features are mean colours.
 
 The graph keeps the contract of `full.onnx`. With K = 1 the memory of a patch is its nearest row, so
-that a distance is all there is to compute, and its answers are the oracle's, to float32.
+that a distance, positions included, is all there is to compute, and its answers are the oracle's,
+to float32. The head's weights are taken and left alone: no route has an abnormal weight.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx.parser
@@ -18,18 +19,21 @@ from inspection import bundle as bundles
 from inspection.bank import MemoryBank, bank_to_bytes, empty_bank
 from inspection.foreground import everywhere, foregrounds_to_bytes
 from inspection.golden import GoldenFrame, golden_to_bytes
+from inspection.heads import heads_to_bytes
 from inspection.lineage import NOTHING_LABELLED, lineage_to_bytes
 from inspection.manifest import PreprocessingEntry, RouteEntry, ScoringEntry
 from inspection.preprocessing import Preprocessing, prepare, resize_exactly
 from inspection.routing import Router, descriptor, router_to_bytes
-from inspection.scoring import Head, Scoring, image_score, patch_scores
+from inspection.scoring import Head, Scoring, enhanced_length, image_score, patch_scores
 from inspection.thresholds import Calibration, calibration_of
 from inspection.verdicts import Verdict, judge
 
 SIZE_PX = 32
 SPEC = Preprocessing(SIZE_PX)
-SCORING = Scoring(k=1, temperature=0.01, top_fraction=0.125)
-Z = 3 * 3 + 2 * SCORING.k + 1
+SCORING = Scoring(k=1, temperature=0.01, top_fraction=0.125, position_weight=0.01)
+POSITION = np.argwhere(np.ones(SPEC.grid, np.bool_))
+"""(16, 2): row and column of every patch of a frame."""
+
 PRODUCTS = {"bolt": (105, 105, 105), "nut": (150, 60, 60)}
 """Colour of a good part, RGB."""
 
@@ -51,9 +55,12 @@ trunk (uint8[B, 32, 32, 3] frames) => (float[B, 16, 3] patch_features)
 _GRAPH = """
 <ir_version: 8, opset_import: ["" : 17]>
 full (
-    uint8[B, 32, 32, 3] frames, float[N, 3] normal_rows, bool[N] normal_valid,
+    uint8[B, 32, 32, 3] frames, float[B, 16, 2] places,
+    float[N, 3] normal_rows, bool[N] normal_valid, float[N, 2] normal_places,
     float[M, 3] abnormal_rows, bool[M] abnormal_valid,
-    float temperature, float abnormal_weight, float[4, 4] foreground
+    float temperature, float abnormal_weight,
+    float[Z, U] hidden_weight, float[U] hidden_bias, float[U] output_weight, float[1] output_bias,
+    float[4, 4] foreground
 ) => (float[B, 4, 4] anomaly_map, float[B] image_score, float[B, 16, 3] patch_features)
 <
     float level = {255.0}, float far = {1e30},
@@ -67,8 +74,10 @@ full (
     blocked = Reshape (light, blocks)
     colours = ReduceMean <axes = [2, 4], keepdims = 0> (blocked)
     patch_features = Reshape (colours, patches)
-    apart = Unsqueeze (patch_features, axis2)
-    gaps = Sub (apart, normal_rows)
+    located = Concat <axis = 2> (patch_features, places)
+    located_rows = Concat <axis = 1> (normal_rows, normal_places)
+    apart = Unsqueeze (located, axis2)
+    gaps = Sub (apart, located_rows)
     squares = Mul (gaps, gaps)
     sums = ReduceSum <keepdims = 0> (squares, axis3)
     distances = Sqrt (sums)
@@ -130,12 +139,23 @@ def banks() -> tuple[MemoryBank, MemoryBank]:
     rows_each, used = 24, 20
     normal = empty_bank(tuple(PRODUCTS), rows_each, 3)
     rows, valid = normal.features.copy(), normal.valid.copy()
+    position = normal.position.copy()
     for number, product in enumerate(PRODUCTS):
-        seen = np.concatenate([features(good_frame(product, 100 + i)) for i in range(4)])
+        seen = np.concatenate([features(good_frame(product, 100 + i)) for i in range(2)])
         rows[number * rows_each :][:used] = seen[:used]
         valid[number * rows_each :][:used] = True
-    filled = MemoryBank(**{**_fields(normal), "features": rows, "valid": valid})
+        position[number * rows_each :][:used] = np.tile(POSITION, (2, 1))[:used]
+    filled = replace(normal, features=rows, valid=valid, position=position)
     return filled, empty_bank(tuple(PRODUCTS), 4, 3)
+
+
+@cache
+def head() -> Head:
+    """A head of the right shape; it is never asked, as no route has an abnormal weight."""
+    inputs = enhanced_length(3, SCORING.k)
+    return Head(
+        np.ones((inputs, 2), np.float32), np.zeros(2, np.float32), np.ones(2, np.float32), 0.0
+    )
 
 
 @cache
@@ -177,14 +197,13 @@ def golden_frames() -> tuple[GoldenFrame, ...]:
 def tiny_files(**changes: bytes) -> dict[str, bytes]:
     """The files of the tiny bundle by name; `changes` name them without dots: full_onnx=…"""
     normal, abnormal = banks()
-    head = Head(np.ones((Z, 2), np.float32), np.zeros(2, np.float32), np.ones(2, np.float32), 0.0)
     files = {
         bundles.TRUNK: graph_bytes(_TRUNK),
         bundles.HEAD_GRAPH: b"nor the head",
         bundles.FULL: graph_bytes(),
         bundles.NORMAL_BANK: bank_to_bytes(normal),
         bundles.ABNORMAL_BANK: bank_to_bytes(abnormal),
-        bundles.HEAD: bundles.head_to_bytes(head),
+        bundles.HEAD: heads_to_bytes(dict.fromkeys(PRODUCTS, head())),
         bundles.ROUTER: router_to_bytes(router()),
         bundles.FOREGROUND: foregrounds_to_bytes(
             {product: everywhere(SPEC.grid) for product in PRODUCTS}
@@ -222,6 +241,7 @@ def _route_entry(product: str | None) -> RouteEntry:
     limits = known.thresholds(REVIEW_FRR, REJECT_FRR)
     return RouteEntry(
         temperature=SCORING.temperature,
+        position_weight=SCORING.position_weight,
         abnormal_weight=0.0,
         good_scores=list(known.good_scores),
         review=limits.review,
@@ -236,11 +256,6 @@ def _raw_score(frame: NDArray[np.uint8], product: str | None) -> float:
 
 def _scores(frame: NDArray[np.uint8], product: str | None) -> NDArray[np.float64]:
     normal, abnormal = banks()
-    head = Head(np.zeros((Z, 1), np.float32), np.zeros(1, np.float32), np.zeros(1, np.float32), 0)
     return patch_scores(
-        features(frame), normal, abnormal, head, SCORING, category=product, weight=0.0
+        features(frame), POSITION, normal, abnormal, head(), SCORING, category=product, weight=0.0
     )
-
-
-def _fields(bank: MemoryBank) -> dict[str, Any]:
-    return {name: getattr(bank, name) for name in MemoryBank.__slots__}

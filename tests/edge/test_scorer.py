@@ -18,7 +18,7 @@ from inspection.bundle import ANY_PRODUCT, Bundle
 from inspection.errors import BundleError
 from inspection.scoring import image_score, patch_scores
 from inspection.verdicts import Reason, Verdict
-from tests.bundles import bad_frame, features, good_frame, graph_bytes, write_tiny_bundle
+from tests.bundles import POSITION, bad_frame, features, good_frame, graph_bytes, write_tiny_bundle
 from tests.edge.frames import prepared_frame
 
 
@@ -32,9 +32,10 @@ def test_onnx_runtime_and_the_oracle_give_the_same_answer(
 
         expected = patch_scores(
             scorer.patch_features(frame, route).reshape(16, 3),
+            POSITION,
             tiny_bundle.normal,
             tiny_bundle.abnormal,
-            tiny_bundle.head,
+            tiny_bundle.head(route),
             route.scoring,
             category=route.category,
             weight=route.abnormal_weight,
@@ -43,6 +44,16 @@ def test_onnx_runtime_and_the_oracle_give_the_same_answer(
         # float32 sums of 64 pixels against float64: 1e-7 of values near 0.5.
         assert np.allclose(scored.anomaly_map.ravel(), expected, atol=1e-6)
         assert scored.score == pytest.approx(image_score(expected, route.scoring), abs=1e-6)
+
+
+def test_what_looks_good_but_lies_in_another_place_scores_higher(tiny_bundle: Bundle) -> None:
+    route, scorer = tiny_bundle.route("bolt"), OnnxScorer(tiny_bundle, threads=1)
+    known = good_frame("bolt", 100)  # the bank holds every patch of it
+
+    in_place, moved = scorer.score(known, route), scorer.score(known[::-1], route)
+
+    assert in_place.score == pytest.approx(0, abs=1e-6)
+    assert moved.score > route.scoring.position_weight
 
 
 def test_a_product_searches_its_own_rows_only(tiny_bundle: Bundle) -> None:
