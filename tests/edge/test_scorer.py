@@ -16,6 +16,7 @@ from edge.outcome import NoScoreError, Outcome, message_of
 from edge.scorer import OnnxScorer
 from inspection.bundle import ANY_PRODUCT, Bundle
 from inspection.errors import BundleError
+from inspection.manifest import PreprocessingEntry
 from inspection.scoring import image_score, patch_scores
 from inspection.verdicts import Reason, Verdict
 from tests.bundles import POSITION, bad_frame, features, good_frame, graph_bytes, write_tiny_bundle
@@ -44,6 +45,31 @@ def test_onnx_runtime_and_the_oracle_give_the_same_answer(
         # float32 sums of 64 pixels against float64: 1e-7 of values near 0.5.
         assert np.allclose(scored.anomaly_map.ravel(), expected, atol=1e-6)
         assert scored.score == pytest.approx(image_score(expected, route.scoring), abs=1e-6)
+
+
+def test_a_patch_of_a_later_tile_lies_where_the_whole_frame_shows_it(tiny_bundle: Bundle) -> None:
+    tiles = PreprocessingEntry(size_px=32, fit="tiles", overlap_px=8)
+    manifest = tiny_bundle.manifest.model_copy(update={"preprocessing": tiles})
+    bundle = dataclasses.replace(tiny_bundle, manifest=manifest)
+    route, scorer = bundle.route("bolt"), OnnxScorer(bundle, threads=1)
+    canvas = np.hstack([good_frame("bolt", 100), good_frame("bolt", 7)])[:, :56]  # 4 x 7 patches
+
+    scored = scorer.score(canvas, route)
+
+    shown = scorer.patch_features(canvas, route)
+    expected = patch_scores(
+        shown.reshape(28, 3),
+        np.argwhere(np.ones((4, 7), np.bool_)),
+        bundle.normal,
+        bundle.abnormal,
+        bundle.head(route),
+        route.scoring,
+        category="bolt",
+        weight=0.0,
+    )
+    assert np.allclose(scored.anomaly_map.ravel(), expected, atol=1e-6)
+    # The bank knows columns 0 to 3, so column 6 lies three away from all of them.
+    assert (scored.anomaly_map[:, 6] >= 3 * route.scoring.position_weight - 1e-6).all()
 
 
 def test_what_looks_good_but_lies_in_another_place_scores_higher(tiny_bundle: Bundle) -> None:
