@@ -14,7 +14,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -30,17 +30,17 @@ from benchmarks.recording import record
 from inspection.foreground import everywhere
 from inspection.metrics import auroc
 from inspection.preprocessing import Preprocessing
-from inspection.scoring import Scoring
+from inspection.scoring import Scoring, image_score, locate
 from trainer.backbones.catalogue import DEFAULT, load_backbone
 from trainer.banks import Evidence, gather
-from trainer.calibrate import AbnormalSide, fold_rows, folds_of, patch_scores
-from trainer.contrast import TEMPERATURE_FACTOR
+from trainer.calibrate import patch_scores
 from trainer.coreset import candidates, greedy_k_centre
 from trainer.dataset import Category, find_categories, read_prepared
 from trainer.features import FeatureStore, feature_store
+from trainer.folds import fold_rows, folds_of
+from trainer.gaps import temperature
 from trainer.good_parts import LENGTH_IMAGES
-from trainer.head import HeadNet
-from trainer.search import nearest, top_mean
+from trainer.search import nearest
 from trainer.settings import FitSettings
 from trainer.trunk import Trunk
 
@@ -51,21 +51,21 @@ Choose = Callable[[Evidence, np.random.Generator], NDArray[np.int64]]
 
 def exactly(pool: Evidence, rng: np.random.Generator) -> NDArray[np.int64]:
     """Choose among all patches."""
-    return greedy_k_centre(pool.features, SETTINGS.rows_each, rng)
+    return greedy_k_centre(pool.located, SETTINGS.rows_each, rng)
 
 
 def in_blocks(pool: Evidence, rng: np.random.Generator, size: int) -> NDArray[np.int64]:
     """Choose among what blocks of a size keep."""
     one_group = np.zeros(len(pool.features), np.int8)
-    kept = candidates(pool.features, one_group, SETTINGS.rows_each, rng, exact=size)
-    return greedy_k_centre(pool.features, SETTINGS.rows_each, rng, among=kept)
+    kept = candidates(pool.located, one_group, SETTINGS.rows_each, rng, exact=size)
+    return greedy_k_centre(pool.located, SETTINGS.rows_each, rng, among=kept)
 
 
 def from_drawn(pool: Evidence, rng: np.random.Generator, count: int) -> NDArray[np.int64]:
     """Choose among `count` patches drawn at random."""
     patches = len(pool.features)
     among = np.sort(rng.choice(patches, min(count, patches), replace=False))
-    return greedy_k_centre(pool.features, SETTINGS.rows_each, rng, among=among)
+    return greedy_k_centre(pool.located, SETTINGS.rows_each, rng, among=among)
 
 
 def at_random(pool: Evidence, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -107,14 +107,16 @@ def _measure(category: Category, seeds: int) -> dict[str, Any]:
     trunk.learn_lengths(torch.from_numpy(looked_at))
     with ExitStack() as held:
         good, tested = (
-            held.enter_context(feature_store(trunk, images, spec, unseen))
+            held.enter_context(feature_store(trunk, images, spec, silent))
             for images in (category.train, [sample.image for sample in category.test])
         )
         folds = folds_of(len(category.train))
         pool = gather(
-            good, everywhere(spec.grid), folds, SETTINGS.rows_each, np.random.default_rng(0), unseen
+            good, everywhere(spec.grid), folds, SETTINGS.rows_each, np.random.default_rng(0), silent
         )
-        scoring = Scoring(SETTINGS.k, _temperature(pool, good), SETTINGS.top_fraction)
+        weight = pool.position_weight
+        tau = _temperature(category.name, pool, good)
+        scoring = Scoring(SETTINGS.k, tau, SETTINGS.top_fraction, weight)
         defects = np.array([sample.defect is not None for sample in category.test])
         rows: dict[str, list[dict[str, float]]] = {name: [] for name in SCHEMES}
         for seed in range(seeds):
@@ -122,12 +124,13 @@ def _measure(category: Category, seeds: int) -> dict[str, Any]:
                 started = time.perf_counter()
                 chosen = choose(pool, np.random.default_rng(seed))
                 seconds = time.perf_counter() - started
-                bank = torch.from_numpy(pool.features[chosen])
-                scores = np.array([_score(image, bank, scoring) for image in tested.features])
-                percent = 100 * auroc(scores, defects)
-                rows[name].append({"seconds": seconds, **_gaps(good, bank), "auroc": percent})
+                bank = torch.from_numpy(pool.located[chosen])
+                scores = [_score(image, bank, scoring) for image in _images(tested, weight)]
+                percent = 100 * auroc(np.array(scores), defects)
+                gaps = _gaps(_images(good, weight), bank)
+                rows[name].append({"seconds": seconds, **gaps, "auroc": percent})
     return {
-        "patches": len(pool.features),
+        "candidates": len(pool.features),
         **{
             name: {key: round(mean(run[key] for run in runs), 3) for key in runs[0]}
             for name, runs in rows.items()
@@ -135,20 +138,30 @@ def _measure(category: Category, seeds: int) -> dict[str, Any]:
     }
 
 
-def unseen(done: int) -> None:
+def silent(done: int) -> None:
     """Show no progress."""
 
 
-def _temperature(pool: Evidence, store: FeatureStore) -> float:
+def _images(store: FeatureStore, position_weight: float) -> Iterator[Tensor]:
+    """(P, D + 2) of each image, located."""
+    for image in range(len(store.images)):
+        position = np.argwhere(np.ones(store.shapes[image], np.bool_))
+        located = locate(store.patches_of(image), position, position_weight)
+        yield torch.from_numpy(located.astype(np.float32))
+
+
+def _temperature(name: str, pool: Evidence, store: FeatureStore) -> float:
     """τ as a fit sets it, from the patches of one fold and a bank without it."""
     folds = folds_of(len(store.images))
-    bank = fold_rows(pool, folds, SETTINGS.rows_each, 0, unseen)[0]
-    gaps = torch.cat([_nearest_gap(image, bank) for image in store.features[folds == 0]])
-    return TEMPERATURE_FACTOR * float(gaps.square().median())
+    bank = fold_rows(pool, folds, SETTINGS.rows_each, 0, silent)[0]
+    images = zip(_images(store, pool.position_weight), folds, strict=True)
+    return temperature(
+        name, torch.cat([_nearest_gap(each, bank) for each, fold in images if fold == 0])
+    )
 
 
-def _gaps(store: FeatureStore, bank: Tensor) -> dict[str, float]:
-    gaps = np.concatenate([_nearest_gap(image, bank).numpy() for image in store.features])
+def _gaps(images: Iterator[Tensor], bank: Tensor) -> dict[str, float]:
+    gaps = np.concatenate([_nearest_gap(image, bank).numpy() for image in images])
     return {
         "largest_gap": float(gaps.max()),
         "gap_p99_9": float(np.quantile(gaps, 0.999)),
@@ -156,15 +169,13 @@ def _gaps(store: FeatureStore, bank: Tensor) -> dict[str, float]:
     }
 
 
-def _nearest_gap(image: NDArray[np.float16], bank: Tensor) -> Tensor:
-    return nearest(torch.from_numpy(image.astype(np.float32)), bank, 1)[0][:, 0]
+def _nearest_gap(located: Tensor, bank: Tensor) -> Tensor:
+    return nearest(located, bank, 1)[0][:, 0]
 
 
-def _score(image: NDArray[np.float16], bank: Tensor, scoring: Scoring) -> float:
-    patches = torch.from_numpy(image.astype(np.float32))
-    nothing = AbnormalSide(bank, HeadNet(1), 0.0)
-    scores = patch_scores(patches, bank, nothing, scoring)
-    return float(top_mean(scores[None], scoring.top_patches(len(scores)))[0])
+def _score(located: Tensor, bank: Tensor, scoring: Scoring) -> float:
+    scores = patch_scores(located, bank, None, scoring)
+    return image_score(scores.numpy(), scoring)
 
 
 if __name__ == "__main__":

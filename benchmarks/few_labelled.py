@@ -12,58 +12,26 @@ those of torch, which every fit holds to the graph that ships, to 1e-4.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
+from benchmarks.looking import LookedAt, image_scores, look, measure
 from benchmarks.recording import record
 from inspection.metrics import auroc
-from inspection.pixel_metrics import PixelCurves
-from inspection.scoring import image_score
-from trainer.dataset import Category, Sample, find_categories, read_image, read_prepared
-from trainer.evaluate import regions_of
-from trainer.fit import learn_defects, look_at
+from trainer.dataset import Category, find_categories
+from trainer.fit import learn_defects
 from trainer.good_parts import GoodParts, learn_good_parts
 from trainer.labelled import draw_defects
-from trainer.lessons import Seen
-from trainer.pictures import full_size_map
 from trainer.progress import Progress
 from trainer.settings import FitSettings
 from trainer.teaching import AbnormalSide
 
 Sides = dict[str, AbnormalSide]
-
-
-@dataclass(frozen=True, slots=True)
-class LookedAt:
-    """What the normal bank says of every test image of a category, kept on disk.
-
-    Attributes:
-        samples: The test images.
-        shapes: (Mh, Mw) and (H, W) of each.
-        folder: Holds the rest.
-    """
-
-    samples: tuple[Sample, ...]
-    shapes: tuple[tuple[tuple[int, int], tuple[int, int]], ...]
-    folder: Path
-
-    def map_of(self, number: int, side: AbnormalSide | None, good: GoodParts, name: str) -> Any:
-        """(Mh, Mw) float32 patch scores of one image, raised by a side or not."""
-        parts = torch.load(self.folder / f"{number}.pt", weights_only=True)
-        seen = Seen(*(part.float() for part in parts))
-        scores = seen.evidence if side is None else side.raised(seen, good.scorings[name])
-        return scores.numpy().reshape(self.shapes[number][0])
 
 
 def main() -> int:
@@ -94,15 +62,17 @@ def _run(categories: Sequence[Category], defects: Sequence[int], seed: int) -> d
         tempfile.TemporaryDirectory() as scratch,
     ):
         looked = {
-            each.name: _look(good, each, Path(scratch) / str(i))
-            for i, each in enumerate(categories)
+            each.name: look(good, each, Path(scratch) / str(i)) for i, each in enumerate(categories)
         }
         taught: dict[str, Sides | None] = {"0": None}
         for k in defects:
             taught[str(k)] = learn_defects(good, settings, progress, drawn[k][0])
         return {
             "models": {
-                k: {name: _measure(good, looked[name], tested[name], sides) for name in tested}
+                k: {
+                    name: measure(good, looked[name], tested[name], sides[name] if sides else None)
+                    for name in tested
+                }
                 for k, sides in taught.items()
             },
             "weights": {
@@ -112,49 +82,6 @@ def _run(categories: Sequence[Category], defects: Sequence[int], seed: int) -> d
             },
             "types": _left_out(good, looked, categories, settings, defects[-1]),
         }
-
-
-def _look(good: GoodParts, category: Category, folder: Path) -> LookedAt:
-    folder.mkdir()
-    shapes = []
-    for number, sample in enumerate(category.test):
-        canvas = read_prepared(sample.image, good.spec)
-        seen = look_at(good, category.name, canvas)
-        parts = [getattr(seen, field.name).half() for field in dataclasses.fields(seen)]
-        torch.save(parts, folder / f"{number}.pt")
-        height, width, _ = read_image(sample.image).shape
-        shapes.append(((canvas.shape[0] // 8, canvas.shape[1] // 8), (height, width)))
-    return LookedAt(category.test, tuple(shapes), folder)
-
-
-def _measure(
-    good: GoodParts, looked: LookedAt, tested: Category, sides: Sides | None
-) -> dict[str, float | None]:
-    """Image AUROC and AUPRO over the images that are left."""
-    kept = [i for i, sample in enumerate(looked.samples) if sample in set(tested.test)]
-    side = None if sides is None else sides[tested.name]
-    maps = [looked.map_of(i, side, good, tested.name) for i in kept]
-    scores, defects = _images(good, looked, tested.name, kept, maps)
-    aupro = None
-    if tested.has_masks:
-        low, high = min(float(m.min()) for m in maps), max(float(m.max()) for m in maps)
-        curves = PixelCurves(low, high)
-        for i, anomaly_map in zip(kept, maps, strict=True):
-            shape = looked.shapes[i][1]
-            large = np.clip(full_size_map(anomaly_map, good.spec, shape), low, high)
-            curves.add(large, regions_of(looked.samples[i], shape))
-        aupro = curves.aupro()
-    return {"image_auroc": auroc(scores, defects), "aupro": aupro}
-
-
-def _images(
-    good: GoodParts, looked: LookedAt, name: str, kept: Sequence[int], maps: Sequence[Any]
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    scoring, patches = good.scorings[name], good.spec.patches
-    return (
-        np.array([image_score(each, scoring, patches) for each in maps]),
-        np.array([looked.samples[i].defect is not None for i in kept]),
-    )
 
 
 def _left_out(
@@ -187,7 +114,7 @@ def _left_out(
             row: dict[str, float] = {"weight": sides[each.name].weight}
             for title, side in (("before", None), ("after", sides[each.name])):
                 maps = [shown.map_of(i, side, good, each.name) for i in kept]
-                row[title] = auroc(*_images(good, shown, each.name, kept, maps))
+                row[title] = auroc(*image_scores(good, shown, each.name, kept, maps))
             found[f"{each.name}/{missing}"] = row
     return found
 

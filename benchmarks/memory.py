@@ -100,7 +100,7 @@ def _fit(data: Path, bundle: Path) -> dict[str, Any]:
         "peak_anonymous_mb": round(peaks["anonymous"]),
         "peak_file_mb": round(peaks["file"]),
         "bank_rows": int(open_bundle(bundle).normal.valid.sum()),
-        "progress": [" ".join(line.split()) for line in lines],
+        "progress": [" ".join(word for word in line.split() if "━" not in word) for line in lines],
     }
 
 

@@ -141,14 +141,18 @@ def map_shape(shape: tuple[int, ...], spec: Preprocessing) -> tuple[int, int]:
     return height, width
 
 
-def resize_plan(shape: tuple[int, ...], spec: Preprocessing) -> list[ResizePass]:
-    """List the passes that bring (H, W, …) to its canvas; none when it fits already.
+def resize_plan(
+    shape: tuple[int, ...], spec: Preprocessing, frame_shape: tuple[int, ...] | None = None
+) -> list[ResizePass]:
+    """List the passes that bring (H, W, …) to a canvas; none when it fits already.
+
+    The canvas is that of a frame of `frame_shape`, or of the image itself.
 
     An axis that shrinks is averaged over the exact area of each output pixel (nothing aliases);
     an axis that grows is interpolated linearly between pixel centres. OpenCV has one mode for both
     axes at once, hence two passes when one shrinks and the other grows.
     """
-    rows, columns = (PATCH_PX * patches for patches in map_shape(shape, spec))
+    rows, columns = (PATCH_PX * patches for patches in map_shape(frame_shape or shape, spec))
     height, width = shape[:2]
     passes = []
     if height > rows or width > columns:
@@ -159,18 +163,24 @@ def resize_plan(shape: tuple[int, ...], spec: Preprocessing) -> list[ResizePass]
     return passes
 
 
-def prepare(image: NDArray[np.uint8], spec: Preprocessing, resize: Resize) -> NDArray[np.uint8]:
+def prepare(
+    image: NDArray[np.uint8],
+    spec: Preprocessing,
+    resize: Resize,
+    frame_shape: tuple[int, ...] | None = None,
+) -> NDArray[np.uint8]:
     """Bring an (H, W, 3) uint8 RGB frame to its canvas by the plan of this module.
 
     Args:
         image: From `to_rgb8`.
         spec: The bundle's preprocessing.
         resize: Runs one pass: `resize_exactly`, or the same in OpenCV.
+        frame_shape: (H, W, …) of the frame that a mask lies over; None for a frame.
 
     Returns:
         (8 · Mh, 8 · Mw, 3) uint8, (S, S, 3) if frames are stretched; may be the image itself.
     """
-    for step in resize_plan(image.shape, spec):
+    for step in resize_plan(image.shape, spec, frame_shape):
         image = resize(image, step)
     return image
 

@@ -56,12 +56,14 @@ class View:
         return marked
 
     def pixels(self, canvas: NDArray[np.uint8], spec: Preprocessing) -> NDArray[np.uint8]:
-        """Cut it out, (S, S, 3) uint8; beyond the canvas its last rows and columns are repeated."""
+        """Cut it out, (S, S, 3) uint8; beyond the canvas lies its mirror image."""
         top, left, size = self.top * PATCH_PX, self.left * PATCH_PX, spec.size_px
         cut = canvas[top : top + size, left : left + size]
         missing = [(0, size - side) for side in cut.shape[:2]]
-        # Contiguous: ONNX Runtime would copy it anyway, and torch refuses some strides.
-        return np.ascontiguousarray(np.pad(cut, (*missing, (0, 0)), mode="edge"))
+        # The 8 patches next to the padding are off by 0.11 on magnetic_tile (0.19 on screw) from
+        # what they are if the picture goes on; by 0.24 (0.22) if the border is repeated, and by
+        # 0.31 (0.24) next to plain grey. Neighbouring patches differ by 0.39 (0.34).
+        return np.pad(cut, (*missing, (0, 0)), mode="symmetric")
 
 
 def views_of(shape: tuple[int, ...], spec: Preprocessing) -> list[View]:

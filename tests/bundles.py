@@ -7,7 +7,7 @@ to float32. The head's weights are taken and left alone: no route has an abnorma
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 
@@ -27,12 +27,14 @@ from inspection.routing import Router, descriptor, router_to_bytes
 from inspection.scoring import Head, Scoring, enhanced_length, image_score, patch_scores
 from inspection.thresholds import Calibration, calibration_of
 from inspection.verdicts import Verdict, judge
+from inspection.views import map_of_canvas
 
 SIZE_PX = 32
 SPEC = Preprocessing(SIZE_PX)
-SCORING = Scoring(k=1, temperature=0.01, top_fraction=0.125, position_weight=0.01)
-POSITION = np.argwhere(np.ones(SPEC.grid, np.bool_))
-"""(16, 2): row and column of every patch of a frame."""
+LETTERBOX = Preprocessing(SIZE_PX, "letterbox")
+TILES = Preprocessing(SIZE_PX, "tiles", overlap_px=16)
+SCORING = Scoring(k=1, temperature=0.01, top_fraction=0.125, position_weight=1e-4)
+"""A patch of distance costs so little that good parts of another size than the bank's still pass."""
 
 PRODUCTS = {"bolt": (105, 105, 105), "nut": (150, 60, 60)}
 """Colour of a good part, RGB."""
@@ -129,8 +131,14 @@ def doubtful_frame(product: str = "bolt") -> NDArray[np.uint8]:
 
 
 def features(frame: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """(32, 32, 3) → (16, 3) float64: what the graph computes, in numpy."""
-    return (frame / 255.0).reshape(4, 8, 4, 8, 3).mean(axis=(1, 3)).reshape(16, 3)
+    """(8 · Mh, 8 · Mw, 3) → (Mh · Mw, 3) float64: what the graph computes, in numpy."""
+    height, width = frame.shape[0] // 8, frame.shape[1] // 8
+    return (frame / 255.0).reshape(height, 8, width, 8, 3).mean(axis=(1, 3)).reshape(-1, 3)
+
+
+def positions(shape: tuple[int, int]) -> NDArray[np.int64]:
+    """(Mh, Mw) of a map → (Mh · Mw, 2): row and column of every patch."""
+    return np.argwhere(np.ones(shape, np.bool_))
 
 
 @cache
@@ -144,7 +152,7 @@ def banks() -> tuple[MemoryBank, MemoryBank]:
         seen = np.concatenate([features(good_frame(product, 100 + i)) for i in range(2)])
         rows[number * rows_each :][:used] = seen[:used]
         valid[number * rows_each :][:used] = True
-        position[number * rows_each :][:used] = np.tile(POSITION, (2, 1))[:used]
+        position[number * rows_each :][:used] = np.tile(positions(SPEC.grid), (2, 1))[:used]
     filled = replace(normal, features=rows, valid=valid, position=position)
     return filled, empty_bank(tuple(PRODUCTS), 4, 3)
 
@@ -180,21 +188,21 @@ def calibration(product: str | None) -> Calibration:
 
 
 @cache
-def golden_frames() -> tuple[GoldenFrame, ...]:
+def golden_frames(spec: Preprocessing = SPEC) -> tuple[GoldenFrame, ...]:
     """A good and a bad frame of every product, larger than the network's input, with answers."""
     frames = []
     for product in (*PRODUCTS, None):
         for make in (good_frame, bad_frame):
             frame = make(product or "bolt", 7, 50)
-            prepared = prepare(frame, SPEC, resize_exactly)
+            prepared = prepare(frame, spec, resize_exactly)
             scores = _scores(prepared, product)
-            score = image_score(scores, SCORING)
-            anomaly_map = scores.reshape(SPEC.grid).astype(np.float32)
+            score = image_score(scores, SCORING, spec.patches)
+            anomaly_map = scores.reshape(map_of_canvas(prepared)).astype(np.float32)
             frames.append(GoldenFrame(product, frame, prepared, anomaly_map, score))
     return tuple(frames)
 
 
-def tiny_files(**changes: bytes) -> dict[str, bytes]:
+def tiny_files(spec: Preprocessing = SPEC, **changes: bytes) -> dict[str, bytes]:
     """The files of the tiny bundle by name; `changes` name them without dots: full_onnx=…"""
     normal, abnormal = banks()
     files = {
@@ -208,7 +216,7 @@ def tiny_files(**changes: bytes) -> dict[str, bytes]:
         bundles.FOREGROUND: foregrounds_to_bytes(
             {product: everywhere(SPEC.grid) for product in PRODUCTS}
         ),
-        bundles.GOLDEN: golden_to_bytes(golden_frames()),
+        bundles.GOLDEN: golden_to_bytes(golden_frames(spec)),
         bundles.MODEL_CARD: b"# Tiny\n",
         bundles.LINEAGE: lineage_to_bytes(NOTHING_LABELLED),
     }
@@ -217,14 +225,14 @@ def tiny_files(**changes: bytes) -> dict[str, bytes]:
     }
 
 
-def write_tiny_bundle(folder: Path, **changes: bytes) -> Path:
+def write_tiny_bundle(folder: Path, spec: Preprocessing = SPEC, **changes: bytes) -> Path:
     """Write the tiny bundle into a folder; returns the folder."""
     laid_out = bundles.pack(
-        tiny_files(**changes),
+        tiny_files(spec, **changes),
         parent=None,
         backbone="mean-colour",
         seed=0,
-        preprocessing=PreprocessingEntry(size_px=SIZE_PX),
+        preprocessing=PreprocessingEntry(**asdict(spec)),
         scoring=ScoringEntry(k=SCORING.k, top_fraction=SCORING.top_fraction),
         routes={
             product or bundles.ANY_PRODUCT: _route_entry(product) for product in (*PRODUCTS, None)
@@ -257,5 +265,12 @@ def _raw_score(frame: NDArray[np.uint8], product: str | None) -> float:
 def _scores(frame: NDArray[np.uint8], product: str | None) -> NDArray[np.float64]:
     normal, abnormal = banks()
     return patch_scores(
-        features(frame), POSITION, normal, abnormal, head(), SCORING, category=product, weight=0.0
+        features(frame),
+        positions(map_of_canvas(frame)),
+        normal,
+        abnormal,
+        head(),
+        SCORING,
+        category=product,
+        weight=0.0,
     )

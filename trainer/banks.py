@@ -105,8 +105,9 @@ def gather(
 ) -> Evidence:
     """Take every patch of a category where it is inspected.
 
-    All of them: mean image AUROC was 92.7 % with 20,000 candidates a category, 93.6 % with 40,000,
-    94.1 % with all (up to 256,000), and 86.7 % with random rows.
+    All of them: image AUROC of magnetic_tile and screw was 87.4 and 86.5 % with rows chosen among
+    20,000 patches drawn at random, 89.9 and 92.4 % among 80,000, 90.4 and 93.3 % among all
+    (256,000 and 102,400), and 84.0 and 57.6 % with rows drawn at random.
 
     Args:
         store: Patch features of its images.
@@ -119,10 +120,7 @@ def gather(
     """
     # Most images share one shape, and so one list.
     inspected = {shape: laid_over(foreground, shape) for shape in set(store.shapes)}
-    places = {
-        shape: np.argwhere(each).astype(np.int16)  # sides are below 2^15 patches
-        for shape, each in inspected.items()
-    }
+    places = {shape: np.argwhere(each).astype(np.int32) for shape, each in inspected.items()}
     numbers = {shape: np.flatnonzero(each) for shape, each in inspected.items()}
     position = np.concatenate([places[shape] for shape in store.shapes])
     patch = np.concatenate(

@@ -53,8 +53,8 @@ def candidates(
     """Say among which patches rows are chosen: all, or `rows` of each block if they are too many.
 
     Rows chosen among those of blocks leave a gap of at most four times the best possible, with and
-    without some of the groups. Measured, they cover as well as rows chosen among all to within 4 %:
-    `benchmarks/results/coreset.json`.
+    without some of the groups. Measured with blocks of 65,536, the largest and the mean gap grow by
+    1 to 3 %, and image AUROC is as high: `benchmarks/results/coreset.json`.
 
     Args:
         features: The patches, (n, D).

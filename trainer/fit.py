@@ -31,7 +31,7 @@ from trainer.dataset import Category, read_prepared
 from trainer.features import extract, frame_features
 from trainer.good_parts import GoodParts, learn_good_parts
 from trainer.labelled import Labelled, LabelledDefect, lineage_of, patch_share
-from trainer.lessons import Lesson, Seen, see
+from trainer.lessons import Lesson, Seen, see, telling
 from trainer.marking import lesson_of
 from trainer.progress import Progress
 from trainer.routing import learn_router
@@ -154,7 +154,8 @@ def good_images(good: GoodParts, name: str) -> list[Seen]:
         located = locate(
             torch.from_numpy(patches), torch.from_numpy(position), scoring.position_weight
         )
-        found.append(see(located, good.fold_banks[name][good.folds[name][image]], scoring))
+        seen = see(located, good.fold_banks[name][good.folds[name][image]], scoring)
+        found.append(seen[telling(seen, np.random.default_rng(image))])
     return found
 
 

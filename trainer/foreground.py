@@ -29,8 +29,8 @@ def read_foregrounds(
 ) -> dict[str, Foreground]:
     """Read `<category>.png` of every category that has one, white where parts are inspected.
 
-    A mask takes the way of a frame through preprocessing, and what comes of it is laid over the map
-    of each frame, so it fits whatever its size. A patch is inspected if any of its pixels is.
+    A mask is resized to the canvas of the frames, so it fits whatever its size; over the map of a
+    frame of another shape it is stretched. A patch is inspected if any of its pixels is.
 
     Args:
         folder: Holds the masks and nothing else; hidden files are passed over. The mask of a
@@ -67,7 +67,7 @@ def _foreground(path: Path, category: Category, spec: Preprocessing) -> Foregrou
             f"mask {path} is {mask.shape[:2]}, but {category.train[0]} is {frame.shape[:2]}, "
             "(height, width) in px; draw it at the aspect of the frames"
         )
-    foreground = _inspected(prepare(mask, spec, resize))
+    foreground = _inspected(prepare(mask, spec, resize, frame.shape))
     if foreground.sum() < LEAST_PATCHES:
         raise DatasetError(
             f"mask {path} leaves {foreground.sum()} patches of {foreground.size} to inspect, "

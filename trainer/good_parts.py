@@ -169,7 +169,8 @@ def _piece(canvas: NDArray[np.uint8], size_px: int, rng: np.random.Generator) ->
     """Cut S × S somewhere out of a canvas; a smaller one is stretched, as padding has no length."""
     top, left = (rng.integers(max(0, side - size_px) + 1) for side in canvas.shape[:2])
     cut = canvas[top : top + size_px, left : left + size_px]
-    return prepare(cut, Preprocessing(size_px), resize)
+    # A copy: a piece that fits as it is would keep its whole canvas alive.
+    return prepare(cut.copy(), Preprocessing(size_px), resize)
 
 
 def _extract_all(
@@ -210,7 +211,8 @@ def _candidates(
         return {
             name: gather(
                 *(store, foregrounds[name], folds[name], rows_each, rng, advance),
-                locates=settings.recipe.locates,
+                # A turned copy shows a part in another place.
+                locates=settings.recipe.locates and not settings.augmentation.turns,
             )
             for name, store in stores.items()
         }

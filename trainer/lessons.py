@@ -26,9 +26,18 @@ CENTRES = 8
 CENTRE_SHARE = 0.25
 """Share of the abnormal rows that are drawn around anomaly centres; more if defects are small."""
 
+PIECE = 2048
+"""Patches that are rebuilt together."""
+
 HARD, RANDOM = 30, 20
 """Patches that the head learns from in each good image: the worst, and some at random. Without the
 worst it would not know which good patches it must not raise."""
+
+MOST = 4096
+"""Patches kept of one image: all of a frame of 512 px. In tiles it has hundreds of thousands."""
+
+CLEAN = 100
+"""Patches beside its defect, at random and beside the worst, in each labelled image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +81,35 @@ def see(located: Tensor, normal: Tensor, scoring: Scoring) -> Seen:
         scoring: The constants.
     """
     distances, index = nearest(located, normal, scoring.k)
-    memory = attend(distances, index, normal, scoring.temperature)
+    # Piece by piece: the neighbours of a patch are K times as large as it is.
+    memory = torch.cat(
+        [
+            attend(*some, normal, scoring.temperature)
+            for some in zip(torch.split(distances, PIECE), torch.split(index, PIECE), strict=True)
+        ]
+    )
     evidence = (located - memory).square().sum(1).sqrt()
     return Seen(located[:, :-2], memory[:, :-2], distances, evidence)
+
+
+def telling(seen: Seen, rng: np.random.Generator, kept: Tensor | None = None) -> Tensor:
+    """Choose at most `MOST` patches of an image, ascending: the worst half, and others at random.
+
+    Args:
+        seen: All its patches.
+        rng: Draws.
+        kept: (n,) bool, patches to choose first of all.
+    """
+    count = len(seen.evidence)
+    if count <= MOST:
+        return torch.arange(count)
+    order = torch.from_numpy(rng.permutation(count))
+    worst = seen.evidence.topk(MOST // 2).indices
+    first = torch.cat([torch.arange(0) if kept is None else kept.nonzero()[:, 0], worst, order])
+    # The first of each, in order of importance.
+    unique, index = np.unique(first.numpy(), return_index=True)
+    chosen = unique[np.argsort(index)[:MOST]]
+    return torch.from_numpy(np.sort(chosen))
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,14 +204,15 @@ def examples_of(
         rng: Draws patches and rows.
     """
     everything = torch.from_numpy(abnormal_rows(defects_of(lessons), rows, rng))
-    normal = [_hard(each, rng).enhanced(everything, scoring) for each in good]
+    normal = [_hard(each, RANDOM, rng).enhanced(everything, scoring) for each in good]
     abnormal, weight = [], []
     for i, lesson in enumerate(lessons):
         others = defects_of([*lessons[:i], *lessons[i + 1 :]])
         # A single labelled image has no others; its own rows are all that is known.
         known = torch.from_numpy(abnormal_rows(others, rows, rng)) if others else everything
         if lesson.clean.any():
-            normal.append(lesson.seen[lesson.clean].enhanced(known, scoring))
+            clean = _hard(lesson.seen[lesson.clean], CLEAN, rng)
+            normal.append(clean.enhanced(known, scoring))
         found = lesson.seen[lesson.defect].enhanced(known, scoring)
         abnormal.append(found)
         weight.append(torch.full((len(found),), 1.0 / len(found)))
@@ -184,9 +220,9 @@ def examples_of(
     return Examples(torch.cat(normal), torch.cat(abnormal), joined / joined.mean())
 
 
-def _hard(seen: Seen, rng: np.random.Generator) -> Seen:
+def _hard(seen: Seen, random: int, rng: np.random.Generator) -> Seen:
     """Choose the worst patches of an image, and some at random."""
     count = len(seen.evidence)
     worst = seen.evidence.topk(min(HARD, count)).indices
-    some = torch.from_numpy(rng.choice(count, min(RANDOM, count), replace=False))
+    some = torch.from_numpy(rng.choice(count, min(random, count), replace=False))
     return seen[torch.cat([worst, some])]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from inspection.errors import DatasetError
 from trainer.labelled import LabelledDefect
-from trainer.lessons import Lesson, Seen
+from trainer.lessons import Lesson, Seen, telling
 from trainer.outlines import marked_patches
 
 COVERED = 0.5
@@ -63,6 +63,7 @@ def lesson_of(
             f"the defect in {defect.image} lies where the product is not inspected; correct its "
             "outline or the foreground mask, or remove the label"
         )
-    return Lesson(
-        seen, torch.from_numpy(marked & where), torch.from_numpy(clean & where), defect.defect
-    )
+    shown = torch.from_numpy(marked & where)
+    chosen = telling(seen, np.random.default_rng(0), shown)
+    beside = torch.from_numpy(clean & where)
+    return Lesson(seen[chosen], shown[chosen], beside[chosen], defect.defect)

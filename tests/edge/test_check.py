@@ -15,8 +15,9 @@ from inspection.bundle import MODEL_CARD, REQUIRED, Bundle
 from inspection.errors import BundleError, ParityError
 from inspection.golden import GoldenFrame, golden_to_bytes
 from inspection.manifest import MANIFEST
+from inspection.preprocessing import Preprocessing
+from tests.bundles import LETTERBOX, TILES, graph_bytes, write_tiny_bundle
 from tests.bundles import golden_frames as true_frames
-from tests.bundles import graph_bytes, write_tiny_bundle
 
 
 def other_answers(tmp_path: Path, **changes: object) -> Bundle:
@@ -38,6 +39,23 @@ def test_a_whole_bundle_holds(tiny_bundle: Bundle) -> None:
     assert len(results) == len(true_frames())
     assert all(result.holds for result in results)
     assert verify_files(tiny_bundle) == len(REQUIRED)
+
+
+@pytest.mark.parametrize("spec", [LETTERBOX, TILES])
+def test_a_bundle_of_other_views_holds_too(tmp_path: Path, spec: Preprocessing) -> None:
+    bundle = open_bundle(write_tiny_bundle(tmp_path, spec))
+    scorer = OnnxScorer(bundle)
+
+    assert all(result.holds for result in check_all(bundle, scorer))
+    warm_up(bundle, scorer)
+
+
+def test_golden_frames_of_other_views_do_not_fit_the_bundle(tmp_path: Path) -> None:
+    golden = golden_to_bytes(true_frames(TILES))
+    bundle = open_bundle(write_tiny_bundle(tmp_path, golden_safetensors=golden))
+
+    with pytest.raises(BundleError, match=r"golden frame 0 is \(48, 48, 3\)"):
+        golden_frames(bundle)
 
 
 @pytest.mark.parametrize(

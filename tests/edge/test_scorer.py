@@ -14,26 +14,41 @@ from edge.bundle_folder import open_bundle
 from edge.judging import judge_frame
 from edge.outcome import NoScoreError, Outcome, message_of
 from edge.scorer import OnnxScorer
-from inspection.bundle import ANY_PRODUCT, Bundle
+from inspection.bundle import ANY_PRODUCT, Bundle, Route
 from inspection.errors import BundleError
-from inspection.manifest import PreprocessingEntry
+from inspection.foreground import foregrounds_to_bytes
 from inspection.scoring import image_score, patch_scores
 from inspection.verdicts import Reason, Verdict
-from tests.bundles import POSITION, bad_frame, features, good_frame, graph_bytes, write_tiny_bundle
+from tests.bundles import (
+    LETTERBOX,
+    TILES,
+    bad_frame,
+    features,
+    good_frame,
+    graph_bytes,
+    positions,
+    write_tiny_bundle,
+)
 from tests.edge.frames import prepared_frame
+
+
+def strict(route: Route) -> Route:
+    """The route with a position weight that matters beside what patches differ."""
+    scoring = dataclasses.replace(route.scoring, position_weight=0.02)
+    return dataclasses.replace(route, scoring=scoring)
 
 
 @pytest.mark.parametrize("product", ["bolt", "nut", None])
 def test_onnx_runtime_and_the_oracle_give_the_same_answer(
     tiny_bundle: Bundle, product: str | None
 ) -> None:
-    route, scorer = tiny_bundle.route(product), OnnxScorer(tiny_bundle, threads=1)
+    route, scorer = strict(tiny_bundle.route(product)), OnnxScorer(tiny_bundle, threads=1)
     for frame in (good_frame("nut"), bad_frame("bolt")):
         scored = scorer.score(frame, route)
 
         expected = patch_scores(
             scorer.patch_features(frame, route).reshape(16, 3),
-            POSITION,
+            positions((4, 4)),
             tiny_bundle.normal,
             tiny_bundle.abnormal,
             tiny_bundle.head(route),
@@ -47,39 +62,14 @@ def test_onnx_runtime_and_the_oracle_give_the_same_answer(
         assert scored.score == pytest.approx(image_score(expected, route.scoring), abs=1e-6)
 
 
-def test_a_patch_of_a_later_tile_lies_where_the_whole_frame_shows_it(tiny_bundle: Bundle) -> None:
-    tiles = PreprocessingEntry(size_px=32, fit="tiles", overlap_px=8)
-    manifest = tiny_bundle.manifest.model_copy(update={"preprocessing": tiles})
-    bundle = dataclasses.replace(tiny_bundle, manifest=manifest)
-    route, scorer = bundle.route("bolt"), OnnxScorer(bundle, threads=1)
-    canvas = np.hstack([good_frame("bolt", 100), good_frame("bolt", 7)])[:, :56]  # 4 x 7 patches
-
-    scored = scorer.score(canvas, route)
-
-    shown = scorer.patch_features(canvas, route)
-    expected = patch_scores(
-        shown.reshape(28, 3),
-        np.argwhere(np.ones((4, 7), np.bool_)),
-        bundle.normal,
-        bundle.abnormal,
-        bundle.head(route),
-        route.scoring,
-        category="bolt",
-        weight=0.0,
-    )
-    assert np.allclose(scored.anomaly_map.ravel(), expected, atol=1e-6)
-    # The bank knows columns 0 to 3, so column 6 lies three away from all of them.
-    assert (scored.anomaly_map[:, 6] >= 3 * route.scoring.position_weight - 1e-6).all()
-
-
 def test_what_looks_good_but_lies_in_another_place_scores_higher(tiny_bundle: Bundle) -> None:
-    route, scorer = tiny_bundle.route("bolt"), OnnxScorer(tiny_bundle, threads=1)
+    route, scorer = strict(tiny_bundle.route("bolt")), OnnxScorer(tiny_bundle, threads=1)
     known = good_frame("bolt", 100)  # the bank holds every patch of it
 
     in_place, moved = scorer.score(known, route), scorer.score(known[::-1], route)
 
     assert in_place.score == pytest.approx(0, abs=1e-6)
-    assert moved.score > route.scoring.position_weight
+    assert moved.score > 0.5 * route.scoring.position_weight
 
 
 def test_a_product_searches_its_own_rows_only(tiny_bundle: Bundle) -> None:
@@ -234,3 +224,64 @@ def test_a_verdict_says_what_a_frame_without_a_product_was_taken_for(
     assert outcome.decision.verdict is Verdict.PASS
     detail = message_of(outcome, 1).detail
     assert detail is None if said is None else said in str(detail)
+
+
+def test_a_frame_larger_than_the_network_is_scored_at_its_own_resolution(tmp_path: Path) -> None:
+    bundle = open_bundle(write_tiny_bundle(tmp_path, TILES))
+    scorer, route = OnnxScorer(bundle, threads=1), strict(bundle.route("bolt"))
+    frame = np.tile(good_frame(), (3, 4, 1))
+    frame[40:48, 72:80] = 255
+
+    scored = scorer.score(frame, route)
+
+    # Patches of the tiny network do not see their neighbours, so each is scored as on its own, in
+    # the place where the whole frame shows it.
+    expected = patch_scores(
+        features(frame),
+        positions((12, 16)),
+        bundle.normal,
+        bundle.abnormal,
+        bundle.head(route),
+        route.scoring,
+        category="bolt",
+        weight=0.0,
+    )
+    assert scored.anomaly_map.shape == (12, 16)
+    assert np.allclose(scored.anomaly_map.ravel(), expected, atol=1e-6)
+    assert np.unravel_index(scored.anomaly_map.argmax(), (12, 16)) == (5, 9)
+    # Two of 16 patches, as in a frame of one view.
+    assert scored.score == pytest.approx(np.sort(expected)[-2:].mean(), abs=1e-6)
+    assert scorer.recognise(frame) is bundle.route("bolt")
+
+
+def test_padding_of_a_letterbox_neither_scores_nor_tells_the_product(tmp_path: Path) -> None:
+    bundle = open_bundle(write_tiny_bundle(tmp_path, LETTERBOX))
+    scorer, frame = OnnxScorer(bundle, threads=1), good_frame()[:16].copy()
+    frame[-1] = 255  # once more in the padding
+
+    scored = scorer.score(frame, bundle.route("bolt"))
+
+    assert scored.anomaly_map.shape == (2, 4)
+    assert scored.anomaly_map.max() < 0.3
+    assert scorer.recognise(frame) is bundle.route("bolt")
+
+
+def test_only_some_views_of_a_large_frame_tell_its_product(tmp_path: Path) -> None:
+    bundle = open_bundle(write_tiny_bundle(tmp_path, TILES))
+    scorer, frame = OnnxScorer(bundle, threads=1), np.tile(good_frame("nut"), (1, 40, 1))
+
+    assert scorer.recognise(frame) is bundle.route("nut")
+    assert scorer.score(frame, bundle.route("nut")).score < 0.3
+
+
+def test_a_foreground_is_laid_over_the_map_of_each_frame(tmp_path: Path) -> None:
+    right = np.array([[0, 1]], np.uint8)
+    seen = foregrounds_to_bytes(dict.fromkeys(("bolt", "nut"), right))
+    bundle = open_bundle(write_tiny_bundle(tmp_path, TILES, foreground_safetensors=seen))
+    scorer = OnnxScorer(bundle, threads=1)
+
+    for columns in (1, 3):
+        frame = np.tile(bad_frame(), (2, 2 * columns, 1))
+        found = scorer.score(frame, bundle.route("bolt")).anomaly_map
+        assert not found[:, : 4 * columns].any()
+        assert (found[:, 4 * columns :] > 0).all()

@@ -16,9 +16,22 @@ from inspection.foreground import (
     everywhere,
     foregrounds_from_bytes,
     foregrounds_to_bytes,
+    laid_over,
 )
 
 HALF = np.array([[0, 1], [0, 1]], np.uint8)
+
+
+def test_a_foreground_is_stretched_over_maps_of_any_shape() -> None:
+    corner = np.zeros((3, 4), np.uint8)
+    corner[2, 0] = 1
+
+    assert laid_over(corner, (3, 4)) is corner
+    assert np.argwhere(laid_over(corner, (6, 4))).tolist() == [[4, 0], [5, 0]]
+    # Half of the cell, and all of it: whatever has to do with it is inspected.
+    assert np.argwhere(laid_over(corner, (2, 8))).tolist() == [[1, 0], [1, 1]]
+    assert laid_over(corner, (1, 1)).all()
+    assert laid_over(everywhere((8, 8)), (5, 31)).all()
 
 
 def test_foregrounds_come_back_as_they_were_written() -> None:

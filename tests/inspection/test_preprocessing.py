@@ -14,6 +14,7 @@ from inspection.preprocessing import (
     TOLERANCE_LEVELS,
     Preprocessing,
     ResizePass,
+    map_shape,
     prepare,
     resize_exactly,
     resize_plan,
@@ -269,3 +270,62 @@ def test_what_is_no_frame_is_refused_with_what_was_expected(image):
 
 def test_the_smallest_frame_is_taken():
     assert to_rgb8(np.zeros((MIN_SIDE_PX, MIN_SIDE_PX), np.uint8)).shape == (8, 8, 3)
+
+
+@pytest.mark.parametrize(
+    ("shape", "spec", "expected"),
+    [
+        pytest.param((480, 640), Preprocessing(64), (8, 8), id="stretched"),
+        pytest.param((480, 640), Preprocessing(64, "letterbox"), (6, 8), id="letterbox"),
+        pytest.param((640, 480), Preprocessing(64, "letterbox"), (8, 6), id="upright"),
+        pytest.param((20, 30), Preprocessing(64, "letterbox"), (5, 8), id="enlarged"),
+        pytest.param((100, 8000), Preprocessing(64, "letterbox"), (1, 8), id="a patch at least"),
+        pytest.param((2000, 8000), Preprocessing(64, "tiles"), (250, 1000), id="whole patches"),
+        pytest.param((3036, 4024), Preprocessing(64, "tiles"), (380, 503), id="half a patch"),
+        pytest.param((2000, 8000), Preprocessing(64, "tiles", 0, 2), (125, 500), id="shrunk"),
+        pytest.param((8, 9), Preprocessing(64, "tiles", 0, 16), (1, 1), id="shrunk to nothing"),
+    ],
+)
+def test_a_map_has_as_many_patches_as_the_page_of_the_bundle_says(shape, spec, expected):
+    canvas = prepare(
+        np.zeros((*shape, 3), np.uint8),
+        spec,
+        lambda image, step: np.zeros((step.height_px, step.width_px, 3), np.uint8),
+    )
+
+    assert map_shape(shape, spec) == expected
+    assert canvas.shape == (8 * expected[0], 8 * expected[1], 3)
+
+
+@settings(derandomize=True, database=None, deadline=None)
+@given(height=st.integers(8, 5000), width=st.integers(8, 5000))
+def test_a_letterbox_keeps_the_aspect_to_half_a_patch(height, width):
+    rows, columns = map_shape((height, width), Preprocessing(256, "letterbox"))
+
+    assert max(rows, columns) == 32
+    scale = 32 / max(height, width)
+    assert abs(rows - max(1, height * scale)) <= 0.5
+    assert abs(columns - max(1, width * scale)) <= 0.5
+
+
+def test_tiles_of_whole_patches_are_the_pixels_of_the_frame():
+    frame = noise((72, 136), 3)
+
+    assert prepare(frame, Preprocessing(64, "tiles"), resize_exactly) is frame
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        pytest.param({"fit": "crop"}, "fit must be one of stretch", id="a fit there is not"),
+        pytest.param({"overlap_px": 16}, "only tiles overlap", id="overlap of nothing"),
+        pytest.param({"fit": "letterbox", "shrink": 2}, "only tiles", id="shrink of nothing"),
+        pytest.param({"fit": "tiles", "overlap_px": 12}, "multiple of 8", id="part of a patch"),
+        pytest.param({"fit": "tiles", "overlap_px": 136}, "from 0 to 128", id="more than half"),
+        pytest.param({"fit": "tiles", "overlap_px": -8}, "from 0 to 128", id="gaps"),
+        pytest.param({"fit": "tiles", "shrink": 0}, "from 1 to 16", id="grown"),
+    ],
+)
+def test_preprocessing_that_cannot_be_done_is_refused(settings, said):
+    with pytest.raises(InputError, match=said):
+        Preprocessing(**settings)

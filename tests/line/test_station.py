@@ -22,7 +22,7 @@ import zmq
 from inspection.errors import StationError
 from inspection.messages import HEATMAP_TOPIC, VerdictMessage, decode_heatmap
 from inspection.verdicts import Reason, Verdict
-from tests.bundles import bad_frame, doubtful_frame, good_frame
+from tests.bundles import TILES, bad_frame, doubtful_frame, good_frame, write_tiny_bundle
 from tests.line.hostile import GOOD, HOSTILE, PIXELS, header
 from tests.line.processes import PATIENCE_S, Listener, StationProcess
 
@@ -156,6 +156,27 @@ def test_regions_and_heatmap_lie_where_the_defect_is(tiny_folder: Path, tmp_path
     assert (worst.x_px, worst.y_px, worst.width_px, worst.height_px) == (16, 48, 16, 16)
     assert np.unravel_index(heatmap.argmax(), heatmap.shape) == (3, 1)
     assert worst.score == pytest.approx(float(heatmap.max()))
+
+
+def test_a_defect_of_one_patch_in_a_large_frame_is_found_where_it_is(tmp_path: Path) -> None:
+    bundle = write_tiny_bundle(tmp_path / "bundle", TILES)
+    good = np.tile(good_frame("bolt"), (4, 9, 1))
+    bad = good.copy()
+    bad[40:48, 200:216] = 255
+    options = ("--publish-heatmaps",)
+    with StationProcess(bundle, tmp_path, *options) as station, Listener(station) as listener:
+        with station.camera() as camera:  # which product it is, the station must see
+            for frame in (good, bad, good):
+                camera.send(frame)
+            verdicts = listener.take(3)
+
+        assert_adds_up(station.stop())
+
+    assert [said.verdict for said in verdicts] == [Verdict.PASS, Verdict.FAIL, Verdict.PASS]
+    box = verdicts[1].regions[0]
+    assert (box.x_px, box.y_px, box.width_px, box.height_px) == (200, 40, 16, 8)
+    shown = [parts for parts in listener.other if parts[0] == HEATMAP_TOPIC + b"cam0"]
+    assert {tuple(decode_heatmap(parts)[0].shape) for parts in shown} == {(16, 36)}
 
 
 @pytest.mark.parametrize("kind", HOSTILE)

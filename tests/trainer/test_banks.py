@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,17 +11,20 @@ from numpy.typing import NDArray
 
 from inspection import retrieval
 from inspection.bank import FROM_TRAINING, MemoryBank
+from inspection.foreground import everywhere
+from inspection.scoring import Scoring
+from tests.trainer.stores import store_of
 from trainer.banks import (
     LEAST_SHARE,
     Evidence,
     abnormal_bank,
     gather,
+    located_rows,
     normal_bank,
     pseudo_abnormal,
     textures,
 )
-from trainer.calibrate import fold_rows, folds_of
-from trainer.features import FeatureStore
+from trainer.folds import fold_rows, folds_of
 
 GRID_WIDTH = 6
 D = 7
@@ -32,7 +36,8 @@ def tagged(images: int, patches: int, product: int) -> Evidence:
     patch = np.tile(np.arange(patches), images)
     noise = np.random.default_rng(product).random((len(image), D - 3))
     features = np.column_stack([np.full(len(image), product), image, patch, noise])
-    return Evidence(features.astype(np.float32), image, patch, np.arange(len(image)))
+    position = np.stack(np.divmod(patch, GRID_WIDTH), axis=1)
+    return Evidence(features.astype(np.float32), image, position, 0.5, np.arange(len(image)))
 
 
 def tagged_bank(
@@ -44,7 +49,7 @@ def tagged_bank(
         for name, pool in evidence.items()
     }
     rng = np.random.default_rng(0)
-    bank = normal_bank(evidence, images, rows_each, GRID_WIDTH, rng, lambda done: None)
+    bank = normal_bank(evidence, images, rows_each, rng, lambda done: None)
     return evidence, images, bank
 
 
@@ -146,14 +151,16 @@ def test_a_fusion_is_as_long_as_what_it_is_made_of_and_lies_between() -> None:
     assert 0.65 < shares.max() < 0.9
 
 
-def test_the_abnormal_bank_keeps_the_most_different_rows_without_a_source() -> None:
-    pools = {"bolt": np.repeat(cloud(4, 0.9, 1), 10, axis=0), "nut": cloud(3, 0.9, 2)}
+def test_abnormal_rows_lie_in_the_range_of_their_product_and_come_from_no_place() -> None:
+    rows = {"bolt": cloud(5, 0.9, 1), "nut": cloud(3, 0.9, 2)}
 
-    bank = abnormal_bank(pools, 5, np.random.default_rng(0))
+    bank = abnormal_bank(rows, 5)
 
     assert bank.valid.tolist() == [True] * 8 + [False] * 2
-    assert len(np.unique(bank.features[:4], axis=0)) == 4
+    assert (bank.features[bank.rows_of("bolt")] == rows["bolt"]).all()
+    assert (bank.features[bank.rows_of("nut")][:3] == rows["nut"]).all()
     assert (bank.source == -1).all()
+    assert (bank.position == -1).all()
 
 
 def test_textures_are_all_different_and_fill_the_input() -> None:
@@ -169,40 +176,58 @@ def test_textures_are_all_different_and_fill_the_input() -> None:
 
 
 def test_every_inspected_patch_is_a_candidate_and_says_truly_where_it_is_from() -> None:
-    stored = np.random.default_rng(0).random((5, 4, D)).astype(np.float16)
-    store = FeatureStore(tuple(Path(f"{i}.png") for i in range(5)), stored)
-    foreground = np.array([[1, 0], [1, 1]], np.uint8)
-
+    stored = np.random.default_rng(0).random((5, 16, D)).astype(np.float16)
+    foreground = np.zeros((4, 4), np.uint8)
+    foreground[[0, 1, 1], [0, 0, 3]] = 1
     told: list[int] = []
 
-    pool = gather(store, foreground, folds_of(5), 3, np.random.default_rng(0), told.append)
+    pool = gather(
+        store_of(stored), foreground, folds_of(5), 3, np.random.default_rng(0), told.append
+    )
 
     assert len(pool.features) == sum(told) == 15
     assert pool.candidates.tolist() == list(range(15))
-    places = set(zip(pool.image.tolist(), pool.patch.tolist(), strict=True))
-    assert places == {(image, patch) for image in range(5) for patch in (0, 2, 3)}
+    places = set(zip(pool.image.tolist(), map(tuple, pool.position.tolist()), strict=True))
+    assert places == {(image, place) for image in range(5) for place in ((0, 0), (1, 0), (1, 3))}
     some = np.array([14, 0, 7])
-    assert (pool.features[some] == stored[pool.image[some], pool.patch[some]]).all()
+    patch = pool.position[some] @ (4, 1)
+    assert (pool.features[some] == stored[pool.image[some], patch]).all()
     assert pool.features[some].dtype == np.float32
 
 
 def test_a_copy_of_an_image_is_evidence_of_it_and_held_out_with_it() -> None:
-    images = tuple(Path(f"{i}.png") for i in range(8))
-    stored = np.random.default_rng(0).random((3 * 8, 4, D)).astype(np.float16)
+    stored = np.random.default_rng(0).random((3 * 8, 16, D))
     stored[:, :, 0] = np.tile(np.arange(8), 3)[:, None]
-    folds = folds_of(8)
+    entries, folds, rng = store_of(stored), folds_of(8), np.random.default_rng(0)
+    store = replace(entries, images=entries.images[:8])
 
-    pool = gather(
-        FeatureStore(images, stored),
-        np.ones((2, 2), np.uint8),
-        folds,
-        9,
-        np.random.default_rng(0),
-        lambda done: None,
-    )
+    pool = gather(store, everywhere((4, 4)), folds, 9, rng, lambda done: None)
 
     features = pool.features[np.arange(len(pool.features))]
-    assert len(features) == 3 * 8 * 4
+    assert len(features) == 3 * 8 * 16
     assert (features[:, 0] == pool.image).all()
     for fold, bank in enumerate(fold_rows(pool, folds, 9, 0, lambda done: None)):
         assert fold not in folds[bank[:, 0].numpy().astype(int)]
+
+
+def test_rows_that_a_route_searches_carry_their_place_at_the_weight_of_the_route() -> None:
+    _, _, bank = tagged_bank()
+
+    rows = located_rows(bank, "nut", Scoring(1, 1.0, position_weight=0.25)).numpy()
+
+    assert len(rows) == 10  # the others of its range are not valid
+    assert (rows[:, :D] == bank.features[bank.rows_of("nut")][:10]).all()
+    patch = rows[:, 2].astype(int)
+    assert (rows[:, D:] == 0.25 * np.stack(np.divmod(patch, GRID_WIDTH), axis=1)).all()
+    assert len(located_rows(bank, None, Scoring(1, 1.0))) == 50
+
+
+def test_evidence_is_located_where_each_patch_was() -> None:
+    pool, some = tagged(4, 30, 0), np.array([31, 7])
+
+    located = pool.located[some]
+
+    assert (located[:, :D] == pool.features[some]).all()
+    # λ = 0.5; patches 1 and 7 of a map that is six wide.
+    assert located[:, D:].tolist() == [[0.0, 0.5], [0.5, 0.5]]
+    assert len(pool.located) == 120

@@ -18,7 +18,7 @@ import pytest
 from inspection.bundle import MODEL_CARD
 from tests.trainer.conftest import SMALL
 from tests.trainer.parts import damage, good_part, touch, write_category, write_image
-from trainer import cli, commands, fit
+from trainer import cli, commands, good_parts
 from trainer.bundle_folder import open_bundle
 from trainer.cli import main
 from trainer.dataset import read_image
@@ -107,7 +107,7 @@ def test_another_seed_and_an_abnormal_side_give_another_bundle_that_agrees_as_we
     bundle = open_bundle(tmp_path / "b")
     assert bundle.id != fitted["bundle"]
     assert bundle.route("bolt").abnormal_weight == 0.5
-    assert "with weight 0.5" in bundle.file(MODEL_CARD).decode()
+    assert "may raise a patch by weight 0.5" in bundle.file(MODEL_CARD).decode()
     assert all(each.holds for each in check_parity(bundle))
 
 
@@ -131,6 +131,9 @@ def test_copies_feed_the_bank_and_thresholds_rest_on_the_pictures_as_they_are(
     [
         (["--size", "100"], "size_px must be a multiple of 16"),
         (["--size", "16"], "size_px must be a multiple of 16 from 32"),
+        (["--fit", "tiles", "--overlap", "12"], "overlap_px must be a multiple of 8"),
+        (["--overlap", "16"], "only tiles overlap"),
+        (["--fit", "tiles", "--shrink", "17"], "shrink must be from 1 to 16"),
         (["--rows", "15"], "at least 16 rows"),
         (["--abnormal-rows", "0"], "at least 16 rows"),
         (["--abnormal-weight", "-0.1"], "abnormal_weight must be 0 or more"),
@@ -190,7 +193,9 @@ def test_an_image_that_is_broken_half_way_leaves_nothing_behind(
     broken.write_bytes(broken.read_bytes()[:-30])
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
-    monkeypatch.setattr(fit, "LENGTH_IMAGES", 1)  # so that the broken one is met in the middle
+    monkeypatch.setattr(
+        good_parts, "LENGTH_IMAGES", 1
+    )  # so that the broken one is met in the middle
 
     line = refused(["fit", str(folder), "--out", str(tmp_path / "b"), *SMALL], capsys)
 
@@ -378,7 +383,7 @@ def test_a_fit_that_is_stopped_leaves_neither_a_bundle_nor_its_features(
         on_disk.append(os.listdir(tmp_path / "tmp"))
         signal.raise_signal(number)
 
-    monkeypatch.setattr(fit, "normal_bank", stop)
+    monkeypatch.setattr(good_parts, "normal_bank", stop)
 
     code = cli.main(["fit", str(parts), "--out", str(tmp_path / "bundle"), *SMALL])
 

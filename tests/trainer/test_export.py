@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from inspection.bank import MemoryBank, empty_bank
 from inspection.golden import RELATIVE_TOLERANCE
+from inspection.heads import head_arrays
 from inspection.preprocessing import Preprocessing
 from inspection.scoring import Head, Scoring, image_score, patch_scores
 from trainer.backbones.efficientnet_lite import LITE0
@@ -26,6 +27,8 @@ from trainer.trunk import Trunk
 
 DIMENSIONS = sum(LITE0.channels)
 SPEC = Preprocessing(48)  # 6 x 6 patches
+PLACES = np.stack(np.divmod(np.arange(36), 6), axis=1)
+EVERYWHERE = np.ones((6, 6), np.uint8)
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -70,14 +73,40 @@ def random_bank(
     near[valid:] = bait[np.arange(rows - valid) % len(bait)]
     order = rng.permutation(rows)
     columns = {name: getattr(empty_bank(("bolt",), rows, DIMENSIONS), name) for name in _COLUMNS}
-    return MemoryBank(
-        **{**columns, "features": near[order], "valid": (np.arange(rows) < valid)[order]}
-    )
+    filled = {"features": near[order], "valid": (np.arange(rows) < valid)[order]}
+    position = rng.integers(0, 6, (rows, 2)).astype(np.int32)
+    return MemoryBank(**{**columns, **filled, "position": position})
 
 
 _COLUMNS = MemoryBank.__slots__
 
 
+def feeds(
+    shown: NDArray[np.uint8],
+    normal: MemoryBank,
+    abnormal: MemoryBank,
+    head: Head,
+    constants: Scoring,
+    weight: float,
+    foreground: NDArray[np.uint8] = EVERYWHERE,
+) -> dict[str, NDArray[np.generic]]:
+    """All inputs of the graph."""
+    return {
+        "frames": shown,
+        "places": np.stack([constants.position_weight * PLACES] * len(shown)).astype(np.float32),
+        "normal_rows": normal.features,
+        "normal_valid": normal.valid,
+        "normal_places": (constants.position_weight * normal.position).astype(np.float32),
+        "abnormal_rows": abnormal.features,
+        "abnormal_valid": abnormal.valid,
+        "temperature": np.array(constants.temperature, np.float32),
+        "abnormal_weight": np.array(weight, np.float32),
+        "foreground": foreground.astype(np.float32),
+        **head_arrays(head),
+    }
+
+
+@pytest.mark.parametrize("position_weight", [0.0, 0.05])
 @pytest.mark.parametrize("weight", [0.0, 0.7])
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize(
@@ -100,31 +129,24 @@ def test_the_graph_says_what_the_oracle_says(
     defects_valid: int,
     batch: int,
     weight: float,
+    position_weight: float,
 ) -> None:
-    constants, head = Scoring(k, 0.02, 0.1), random_head(k)
+    constants, head = Scoring(k, 0.02, 0.1, position_weight), random_head(k)
     shown = frames(batch)
     evidence = extract(learned, frames(3, seed=2)).reshape(-1, DIMENSIONS)
     bait = extract(learned, shown).reshape(-1, DIMENSIONS)
     normal = random_bank(evidence, rows, valid, bait)
     abnormal = random_bank(evidence, defect_rows, defects_valid, bait)
-    graph = export_full(trunk_bytes, head, k, constants.top_patches(36), SPEC)
+    graph = export_full(trunk_bytes, k, constants.top_patches(36), SPEC)
 
-    maps, scores, features = run(
-        graph,
-        frames=shown,
-        normal_rows=normal.features,
-        normal_valid=normal.valid,
-        abnormal_rows=abnormal.features,
-        abnormal_valid=abnormal.valid,
-        temperature=np.array(constants.temperature, np.float32),
-        abnormal_weight=np.array(weight, np.float32),
-        foreground=np.ones((6, 6), np.float32),
-    )
+    maps, scores, features = run(graph, **feeds(shown, normal, abnormal, head, constants, weight))
 
     assert maps.shape == (batch, 6, 6)
     for i in range(batch):
         expected = patch_scores(
-            features[i], normal, abnormal, head, constants, category="bolt", weight=weight
+            *(features[i], PLACES, normal, abnormal, head, constants),
+            category="bolt",
+            weight=weight,
         )
         assert expected.min() > 0.01  # nobody took the bait
         # What golden frames allow: float32 in another order, some 1e-6, and attention around it.
@@ -139,19 +161,12 @@ def test_the_abnormal_side_of_the_graph_raises_some_patches_and_lowers_none(
     shown = frames(2)
     features = extract(learned, frames(3, seed=2)).reshape(-1, DIMENSIONS)
     bank = random_bank(features, 40, 40, features)
-    graph = export_full(trunk_bytes, random_head(3), 3, 2, SPEC)
-    feeds = {
-        "frames": shown,
-        "normal_rows": bank.features,
-        "normal_valid": bank.valid,
-        "abnormal_rows": bank.features[::-1].copy(),
-        "abnormal_valid": bank.valid,
-        "temperature": np.array(0.1, np.float32),
-        "foreground": np.ones((6, 6), np.float32),
-    }
+    graph = export_full(trunk_bytes, 3, 2, SPEC)
+    constants = Scoring(3, 0.1, 0.1)
 
     alone, both = (
-        run(graph, **feeds, abnormal_weight=np.array(weight, np.float32))[0] for weight in (0, 5)
+        run(graph, **feeds(shown, bank, bank, random_head(3), constants, weight))[0]
+        for weight in (0, 5)
     )
 
     assert (both >= alone).all()
@@ -166,29 +181,16 @@ def test_what_is_not_inspected_scores_nothing_in_the_graph_and_in_the_oracle(
     evidence = extract(learned, frames(3, seed=2)).reshape(-1, DIMENSIONS)
     bank = random_bank(evidence, 40, 40, evidence)
     foreground = np.random.default_rng(4).integers(0, 2, (6, 6)).astype(np.uint8)
-    graph = export_full(trunk_bytes, head, 3, constants.top_patches(36), SPEC)
+    graph = export_full(trunk_bytes, 3, constants.top_patches(36), SPEC)
 
-    maps, scores, features = run(
-        graph,
-        frames=shown,
-        normal_rows=bank.features,
-        normal_valid=bank.valid,
-        abnormal_rows=bank.features,
-        abnormal_valid=bank.valid,
-        temperature=np.array(constants.temperature, np.float32),
-        abnormal_weight=np.array(weight, np.float32),
-        foreground=foreground.astype(np.float32),
-    )
+    inputs = feeds(shown, bank, bank, head, constants, weight, foreground)
+    maps, scores, features = run(graph, **inputs)
 
     assert (maps[:, foreground == 0] == 0).all()
     assert (maps[:, foreground == 1] > 0).all()
     for i in range(2):
         expected = patch_scores(
-            features[i],
-            bank,
-            bank,
-            head,
-            constants,
+            *(features[i], PLACES, bank, bank, head, constants),
             category="bolt",
             weight=weight,
             foreground=foreground,
@@ -199,20 +201,14 @@ def test_what_is_not_inspected_scores_nothing_in_the_graph_and_in_the_oracle(
 
 
 def test_with_no_weight_the_abnormal_rows_are_not_read(trunk_bytes: bytes) -> None:
-    graph = export_full(trunk_bytes, random_head(2), 2, 1, SPEC)
-    rows = np.zeros((5, DIMENSIONS), np.float32)
+    graph = export_full(trunk_bytes, 2, 1, SPEC)
+    bank = empty_bank(("bolt",), 5, DIMENSIONS)
+    inputs = feeds(frames(1), bank, bank, random_head(2), Scoring(2, 1.0), 0.0)
+    inputs["normal_valid"] = np.ones(5, bool)
+    inputs["abnormal_rows"] = np.full((1, DIMENSIONS), np.nan, np.float32)  # and fewer than K
+    inputs["abnormal_valid"] = np.zeros(1, bool)
 
-    maps, _, _ = run(
-        graph,
-        frames=frames(1),
-        normal_rows=rows,
-        normal_valid=np.ones(5, bool),
-        abnormal_rows=np.full((1, DIMENSIONS), np.nan, np.float32),  # and fewer than K
-        abnormal_valid=np.zeros(1, bool),
-        temperature=np.array(1, np.float32),
-        abnormal_weight=np.array(0, np.float32),
-        foreground=np.ones((6, 6), np.float32),
-    )
+    maps, _, _ = run(graph, **inputs)
 
     assert np.isfinite(maps).all()
 
@@ -231,7 +227,7 @@ def test_the_trunks_graph_gives_the_trunks_features(
 
 
 def test_graphs_are_whole_and_of_the_versions_declared(trunk_bytes: bytes) -> None:
-    full = export_full(trunk_bytes, random_head(12), 12, 1, SPEC)
+    full = export_full(trunk_bytes, 12, 1, SPEC)
 
     for data in (trunk_bytes, full):
         model = onnx.load_from_string(data)
@@ -246,7 +242,7 @@ def test_graphs_are_whole_and_of_the_versions_declared(trunk_bytes: bytes) -> No
 
 
 def test_graphs_tell_nothing_of_the_machine_that_made_them(trunk_bytes: bytes) -> None:
-    full = export_full(trunk_bytes, random_head(1), 1, 1, SPEC)
+    full = export_full(trunk_bytes, 1, 1, SPEC)
 
     for data in (trunk_bytes, full):
         told = list(texts(onnx.load_from_string(data)))

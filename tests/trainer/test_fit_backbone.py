@@ -51,8 +51,8 @@ def test_a_bundle_of_an_onnx_backbone_runs_and_names_it(bolts: Path, tmp_path: P
     assert bundle.manifest.backbone == "onnx:net.onnx#s16"
     assert bundle.manifest.weights == digest
     assert digest in bundle.file(MODEL_CARD).decode()
-    frames = np.zeros((3, 64, 64, 3), np.uint8)
-    assert Runtime(bundle).patch_features(frames, bundle.route("bolt")).shape == (3, 64, 24)
+    frame = np.zeros((64, 64, 3), np.uint8)
+    assert Runtime(bundle).patch_features(frame, bundle.route("bolt")).shape == (8, 8, 24)
 
 
 def test_weights_from_a_file_are_the_ones_that_the_manifest_names(

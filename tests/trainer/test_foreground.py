@@ -48,6 +48,32 @@ def test_a_mask_of_any_size_covers_the_same_patches(
     np.testing.assert_array_equal(found["bolt"], expected)
 
 
+@pytest.mark.parametrize("size", [(80, 96), (40, 48)])
+@pytest.mark.parametrize(
+    ("spec", "shape"),
+    [
+        pytest.param(Preprocessing(96, "letterbox"), (10, 12), id="letterbox"),
+        pytest.param(Preprocessing(32, "tiles"), (10, 12), id="tiles"),
+    ],
+)
+def test_a_mask_covers_the_map_of_the_frames(
+    bolts: tuple[Category, ...],
+    tmp_path: Path,
+    size: tuple[int, int],
+    spec: Preprocessing,
+    shape: tuple[int, int],
+) -> None:
+    mask = np.zeros(size, np.uint8)
+    mask[:, size[1] // 2 :] = 255
+    write_image(tmp_path / "masks" / "bolt.png", mask)
+
+    found = read_foregrounds(tmp_path / "masks", bolts, spec)["bolt"]
+
+    assert found.shape == shape
+    assert not found[:, : shape[1] // 2].any()
+    assert found[:, shape[1] // 2 :].all()
+
+
 def test_one_white_pixel_of_a_patch_is_enough(bolts: tuple[Category, ...], tmp_path: Path) -> None:
     mask = a_mask(80, 96)
     mask[12:14, 13:15] = 255  # inside the second patch of the second row

@@ -230,6 +230,27 @@ def test_a_mask_becomes_shares_of_patches(tmp_path: Path) -> None:
     assert share.tolist() == [[0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
 
 
+@pytest.mark.parametrize(
+    ("spec", "rows", "columns"),
+    [
+        pytest.param(Preprocessing(48, "letterbox"), 4, 6, id="letterbox: 4 × 4 px a patch"),
+        pytest.param(Preprocessing(32, "tiles"), 2, 3, id="tiles: 8 × 8 px a patch"),
+    ],
+)
+def test_shares_follow_the_map_of_the_image(
+    tmp_path: Path, spec: Preprocessing, rows: int, columns: int
+) -> None:
+    (defect,) = draw_defects(category(tmp_path, dent=2), 1, 0)[0]["bolt"]
+
+    share = patch_share(defect, spec)
+
+    assert share is not None
+    assert share.shape == (rows, columns)
+    # The mask has 24 px, whatever they are divided into.
+    assert share.sum() * (16 * 24) / share.size == pytest.approx(24)
+    assert np.argwhere(share).min(axis=0).tolist() == [4 * rows // 16, 6 * columns // 24]
+
+
 def test_boxes_become_shares_of_patches_and_an_image_alone_has_none(tmp_path: Path) -> None:
     image = write_image(tmp_path / "0.png", noise(0))
     boxed = LabelledDefect(image, "dent", "0" * 64, boxes=(Box(6, 4, 3, 4), Box(0, 0, 0.1, 0.1)))

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from inspection import retrieval, scoring
 from inspection.bank import empty_bank
 from inspection.scoring import Scoring
-from trainer.calibrate import AbnormalSide, patch_scores
+from trainer.calibrate import patch_scores
 from trainer.head import HeadNet, head_net, head_weights
-from trainer.search import attend, attention, enhance, nearest
+from trainer.search import attend, attention, enhance, locate, nearest
+from trainer.teaching import AbnormalSide
 
 # Awkward on purpose: P, N, D, K. The second chunk of the search begins at 2048 patches.
 SHAPES = [(1, 1, 1, 1), (3, 7, 5, 2), (13, 31, 17, 9), (2061, 33, 3, 5), (9, 64, 232, 12)]
@@ -127,33 +128,42 @@ def test_the_enhanced_representation_is_the_oracles(P: int, N: int, D: int, K: i
     assert np.allclose(found, expected, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("position_weight", [0.0, 0.2])
 @pytest.mark.parametrize("weight", [0.0, 0.7])
 @pytest.mark.parametrize(("P", "N", "K"), [(1, 1, 1), (16, 40, 5), (33, 65, 12)])
-def test_patch_scores_are_the_oracles(P: int, N: int, K: int, weight: float) -> None:
+def test_patch_scores_are_the_oracles(
+    P: int, N: int, K: int, weight: float, position_weight: float
+) -> None:
     patches, rows = case(P, N, DIMENSIONS)
     _, defects = case(1, N, DIMENSIONS + 1)
     defects = np.ascontiguousarray(defects[:, :DIMENSIONS])
     torch.manual_seed(3)
     net = head_net(head_weights(HeadNet(3 * DIMENSIONS + 2 * K + 1).requires_grad_(False)))
-    constants = Scoring(K, 0.3)
+    constants = Scoring(K, 0.3, position_weight=position_weight)
+    places = [np.stack(np.divmod(np.arange(n), 5), axis=1) for n in (P, N)]
 
     found = patch_scores(
-        torch.from_numpy(patches),
-        torch.from_numpy(rows),
+        *(
+            locate(torch.from_numpy(shown), torch.from_numpy(place), position_weight)
+            for shown, place in zip((patches, rows), places, strict=True)
+        ),
         AbnormalSide(torch.from_numpy(defects), net, weight),
         constants,
     )
 
-    banks = [_bank(each) for each in (rows, defects)]
     expected = scoring.patch_scores(
-        patches, *banks, head_weights(net), constants, category=None, weight=weight
+        *(patches, places[0], _bank(rows, places[1]), _bank(defects, places[1])),
+        *(head_weights(net), constants),
+        category=None,
+        weight=weight,
     )
     assert float(expected.max()) > 0.1 or N == 1
     # Ten times what a distance is off: attention and a head of 64 units come on top.
-    assert np.abs(found.numpy() - expected).max() < 10 * DISTANCE
+    assert np.abs(found.numpy() - expected).max() < 10 * DISTANCE * max(1.0, expected.max())
 
 
-def _bank(rows: NDArray[np.float32]) -> scoring.MemoryBank:
+def _bank(rows: NDArray[np.float32], position: NDArray[np.int64]) -> scoring.MemoryBank:
     empty = empty_bank(("only",), len(rows), rows.shape[1])
     columns = {name: getattr(empty, name) for name in empty.__slots__}
-    return scoring.MemoryBank(**{**columns, "features": rows, "valid": np.ones(len(rows), bool)})
+    filled = {"features": rows, "valid": np.ones(len(rows), bool)}
+    return scoring.MemoryBank(**{**columns, **filled, "position": position.astype(np.int32)})

@@ -22,7 +22,7 @@ def test_there_is_one_feature_for_every_eight_by_eight_pixels(
 ) -> None:
     found = extract(trunk, frames(count, size_px).numpy())
 
-    assert found.shape == (count, (size_px // 8) ** 2, 40 + 80 + 112)
+    assert found.shape == (count, (size_px // 8) ** 2, 40 + 80 + 112 + 192)
     assert found.dtype == np.float32
 
 
@@ -32,7 +32,7 @@ def test_no_feature_is_longer_than_one_and_none_of_a_picture_is_nothing(trunk: T
     found = extract(trunk, torch.cat([frames(2, 64), blank]).numpy())
 
     length = np.linalg.norm(found, axis=2)
-    assert length.max() <= 1.0 + 1e-6  # a float32 sum of 232 squares
+    assert length.max() <= 1.0 + 1e-6  # a float32 sum of 424 squares
     assert length.min() > 0.1
 
 
@@ -68,7 +68,7 @@ def test_usual_lengths_are_those_of_the_good_frames(trunk: Trunk) -> None:
         maps = fresh.backbone(to_planes(shown))
     expected = torch.stack([lengths(layer).mean() for layer in maps])
     assert torch.allclose(fresh.usual_length, expected, rtol=1e-5)
-    assert len(fresh.usual_length) == 3
+    assert len(fresh.usual_length) == 4
 
 
 def test_what_is_weak_stays_weak(trunk: Trunk) -> None:

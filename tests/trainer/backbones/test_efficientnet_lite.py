@@ -106,24 +106,27 @@ def unfolded(variant: Variant, state: Mapping[str, Tensor], frames: Tensor) -> l
 
 
 @pytest.mark.parametrize(
-    ("variant", "source"),
+    ("variant", "source", "size_px"),
     [
-        pytest.param(LITE0, state, id="lite0, installed"),
-        pytest.param(LITE2, lambda: invented(LITE2), id="lite2, invented"),
+        # 48 and 272 px leave maps of odd sides: 3 at stride 16, 17 at stride 16 and 9 at 32.
+        pytest.param(LITE0, state, 48, id="lite0, installed"),
+        pytest.param(LITE0, state, 272, id="lite0, installed, stride 32 leaves half a patch"),
+        pytest.param(LITE2, lambda: invented(LITE2), 48, id="lite2, invented"),
     ],
 )
 def test_folding_the_batch_norms_changes_nothing(
-    variant: Variant, source: Callable[[], dict[str, Tensor]]
+    variant: Variant, source: Callable[[], dict[str, Tensor]], size_px: int
 ) -> None:
-    frames = torch.randint(0, 256, (2, 3, 48, 48), generator=torch.Generator().manual_seed(1))
+    generator = torch.Generator().manual_seed(1)
+    frames = torch.randint(0, 256, (2, 3, size_px, size_px), generator=generator)
     tensors = source()
 
     with torch.inference_mode():
         found = EfficientNetLite(variant, Checkpoint("w.pth", "0" * 64, tensors))(frames.float())
 
     expected = unfolded(variant, tensors, frames.double())
-    first, second, third = variant.channels
-    shapes = [(2, first, 6, 6), (2, second, 3, 3), (2, third, 3, 3)]
+    sides = [-(-size_px // stride) for stride in (8, 16, 16, 32)]
+    shapes = [(2, width, side, side) for width, side in zip(variant.channels, sides, strict=True)]
     assert [tuple(each.shape) for each in found] == shapes
     for mine, theirs in zip(found, expected, strict=True):
         # Some fifteen blocks in float32 against float64; the maps reach 10 and more.
@@ -131,8 +134,8 @@ def test_folding_the_batch_norms_changes_nothing(
 
 
 def test_the_channels_are_those_of_the_published_networks() -> None:
-    assert LITE0.channels == (40, 80, 112)
-    assert LITE2.channels == (48, 88, 120)
+    assert LITE0.channels == (40, 80, 112, 192)
+    assert LITE2.channels == (48, 88, 120, 208)
 
 
 @pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (3, 1), (5, 1), (3, 2), (5, 2)])
