@@ -34,7 +34,7 @@ SPEC = Preprocessing(SIZE_PX)
 LETTERBOX = Preprocessing(SIZE_PX, "letterbox")
 TILES = Preprocessing(SIZE_PX, "tiles", overlap_px=16)
 SCORING = Scoring(k=1, temperature=0.01, top_fraction=0.125, position_weight=1e-4)
-"""A patch of distance costs so little that good parts of another size than the bank's still pass."""
+"""A step costs so little that a good part of many tiles passes, which a small bank has not seen."""
 
 PRODUCTS = {"bolt": (105, 105, 105), "nut": (150, 60, 60)}
 """Colour of a good part, RGB."""
