@@ -116,7 +116,7 @@ def gather(
         rows: How many bank rows will be chosen.
         rng: For what blocks of very many patches keep, and for the weight of positions.
         advance: Told how many patches were gone through.
-        locates: Whether positions count.
+        locates: Whether positions count, where all frames are of one size.
     """
     # Most images share one shape, and so one list.
     inspected = {shape: laid_over(foreground, shape) for shape in set(store.shapes)}
@@ -130,7 +130,9 @@ def gather(
     entry = np.arange(len(store.shapes), dtype=np.int32) % len(store.images)
     image = np.repeat(entry, [len(numbers[shape]) for shape in store.shapes])
     features = StoredRows(store, patch)
-    weight = position_weight(features, image, position, folds, rng) if locates else 0.0
+    # In frames of other sizes a place means something else, and larger ones have unknown places.
+    placed = locates and len(inspected) == 1
+    weight = position_weight(features, image, position, folds, rng) if placed else 0.0
     located = LocatedRows(features, position, weight)
     kept = candidates(located, folds[image], rows, rng, advance)
     return Evidence(features, image, position, weight, kept)
