@@ -83,7 +83,7 @@ class OnnxScorer:
         options.intra_op_num_threads = threads
         # Spinning workers take whole cores from the decoder while they wait for the next frame.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        fed = {"frames", "foreground", *bundle.bank_feeds(bundle.routes[ANY_PRODUCT])}
+        fed = {"frames", "places", "foreground", *bundle.bank_feeds(bundle.routes[ANY_PRODUCT])}
         self._session = _load(bundle, FULL, options, fed, _OUTPUTS)
         self._trunk = None
         if bundle.route(None).category is None:

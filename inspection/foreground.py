@@ -73,6 +73,8 @@ def foregrounds_from_bytes(data: bytes) -> dict[str, Foreground]:
     try:
         arrays = safetensors.numpy.load(data)
         products = json.loads(safetensors_metadata(data)["names"])["products"]
+        if not all(isinstance(name, str) for name in products):
+            raise ValueError(f"products must be texts, got {products}")
         if len(set(products)) < len(products) or len(products) != len(arrays):
             raise ValueError(f"{len(arrays)} foregrounds of the products {products}")
         foregrounds: dict[str, Foreground] = {

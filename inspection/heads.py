@@ -43,7 +43,8 @@ def heads_from_bytes(data: bytes) -> dict[str, Head]:
     """Read what `heads_to_bytes` wrote.
 
     Raises:
-        BundleError: Not heads: damaged, incomplete, or arrays that do not fit each other.
+        BundleError: Not heads: damaged, incomplete, more arrays than products name, or arrays that
+            `inspection.scoring.Head` refuses.
     """
     try:
         arrays = safetensors.numpy.load(data)
@@ -53,12 +54,14 @@ def heads_from_bytes(data: bytes) -> dict[str, Head]:
                 hidden_weight=arrays.pop(f"{i}.hidden_weight"),
                 hidden_bias=arrays.pop(f"{i}.hidden_bias"),
                 output_weight=arrays.pop(f"{i}.output_weight"),
-                output_bias=float(arrays.pop(f"{i}.output_bias")[0]),
+                output_bias=float(arrays.pop(f"{i}.output_bias").item()),
             )
             for i, product in enumerate(products)
         }
-        if len(heads) < len(products) or arrays:
-            raise ValueError(f"{len(products)} products, {sorted(arrays)} left over")
+        if len(heads) < len(products) or not all(isinstance(name, str) for name in heads):
+            raise ValueError(f"products must be texts and differ, got {products}")
+        if arrays:
+            raise ValueError(f"expected heads of {products}, got more: {sorted(arrays)}")
     except (SafetensorError, LookupError, TypeError, ValueError, RecursionError) as error:
         raise BundleError(f"these are not heads: {error}") from error
     return heads

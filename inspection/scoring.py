@@ -73,10 +73,11 @@ class Head:
     def __post_init__(self) -> None:
         arrays = (self.hidden_weight, self.hidden_bias, self.output_weight)
         units = self.hidden_weight.shape[-1:]
-        if [a.ndim for a in arrays] != [2, 1, 1] or any(a.shape[-1:] != units for a in arrays):
+        fit = [a.ndim for a in arrays] == [2, 1, 1] and all(a.shape[-1:] == units for a in arrays)
+        if not fit or any(a.dtype != np.float32 for a in arrays):
             raise InputError(
-                "head weights must be (Z, U), (U,) and (U,), got "
-                f"{', '.join(str(a.shape) for a in arrays)}"
+                "head weights must be (Z, U), (U,) and (U,) float32, got "
+                f"{', '.join(f'{a.shape} {a.dtype}' for a in arrays)}"
             )
         if not all(np.isfinite(a).all() for a in (*arrays, self.output_bias)):
             raise InputError("head weights must be finite; one is NaN or infinite")

@@ -1,15 +1,15 @@
 """A tiny real bundle, made without a trainer: 32 px, 16 patches, features are mean colours.
 
 The graph keeps the contract of `full.onnx`. With K = 1 the memory of a patch is its nearest row, so
-that a distance is all there is to compute, and its answers are the oracle's, to float32.
+that a distance, positions included, is all there is to compute, and its answers are the oracle's,
+to float32. The head's weights are taken and left alone: no route has an abnormal weight.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx.parser
@@ -19,20 +19,23 @@ from inspection import bundle as bundles
 from inspection.bank import MemoryBank, bank_to_bytes, empty_bank
 from inspection.foreground import everywhere, foregrounds_to_bytes
 from inspection.golden import GoldenFrame, golden_to_bytes
+from inspection.heads import heads_to_bytes
 from inspection.lineage import NOTHING_LABELLED, lineage_to_bytes
 from inspection.manifest import PreprocessingEntry, RouteEntry, ScoringEntry
-from inspection.preprocessing import Preprocessing, map_shape, prepare, resize_exactly
+from inspection.preprocessing import Preprocessing, prepare, resize_exactly
 from inspection.routing import Router, descriptor, router_to_bytes
-from inspection.scoring import Head, Scoring, image_score, patch_scores
+from inspection.scoring import Head, Scoring, enhanced_length, image_score, patch_scores
 from inspection.thresholds import Calibration, calibration_of
 from inspection.verdicts import Verdict, judge
+from inspection.views import map_of_canvas
 
 SIZE_PX = 32
 SPEC = Preprocessing(SIZE_PX)
 LETTERBOX = Preprocessing(SIZE_PX, "letterbox")
 TILES = Preprocessing(SIZE_PX, "tiles", overlap_px=16)
-SCORING = Scoring(k=1, temperature=0.01, top_fraction=0.125)
-Z = 3 * 3 + 2 * SCORING.k + 1
+SCORING = Scoring(k=1, temperature=0.01, top_fraction=0.125, position_weight=1e-4)
+"""A step costs so little that a good part of many tiles passes, which a small bank has not seen."""
+
 PRODUCTS = {"bolt": (105, 105, 105), "nut": (150, 60, 60)}
 """Colour of a good part, RGB."""
 
@@ -54,9 +57,12 @@ trunk (uint8[B, 32, 32, 3] frames) => (float[B, 16, 3] patch_features)
 _GRAPH = """
 <ir_version: 8, opset_import: ["" : 17]>
 full (
-    uint8[B, 32, 32, 3] frames, float[N, 3] normal_rows, bool[N] normal_valid,
+    uint8[B, 32, 32, 3] frames, float[B, 16, 2] places,
+    float[N, 3] normal_rows, bool[N] normal_valid, float[N, 2] normal_places,
     float[M, 3] abnormal_rows, bool[M] abnormal_valid,
-    float temperature, float abnormal_weight, float[4, 4] foreground
+    float temperature, float abnormal_weight,
+    float[Z, U] hidden_weight, float[U] hidden_bias, float[U] output_weight, float[1] output_bias,
+    float[4, 4] foreground
 ) => (float[B, 4, 4] anomaly_map, float[B] image_score, float[B, 16, 3] patch_features)
 <
     float level = {255.0}, float far = {1e30},
@@ -70,8 +76,10 @@ full (
     blocked = Reshape (light, blocks)
     colours = ReduceMean <axes = [2, 4], keepdims = 0> (blocked)
     patch_features = Reshape (colours, patches)
-    apart = Unsqueeze (patch_features, axis2)
-    gaps = Sub (apart, normal_rows)
+    located = Concat <axis = 2> (patch_features, places)
+    located_rows = Concat <axis = 1> (normal_rows, normal_places)
+    apart = Unsqueeze (located, axis2)
+    gaps = Sub (apart, located_rows)
     squares = Mul (gaps, gaps)
     sums = ReduceSum <keepdims = 0> (squares, axis3)
     distances = Sqrt (sums)
@@ -128,18 +136,34 @@ def features(frame: NDArray[np.uint8]) -> NDArray[np.float64]:
     return (frame / 255.0).reshape(height, 8, width, 8, 3).mean(axis=(1, 3)).reshape(-1, 3)
 
 
+def positions(shape: tuple[int, int]) -> NDArray[np.int64]:
+    """(Mh, Mw) of a map → (Mh · Mw, 2): row and column of every patch."""
+    return np.argwhere(np.ones(shape, np.bool_))
+
+
 @cache
 def banks() -> tuple[MemoryBank, MemoryBank]:
     """Normal bank, 20 rows of 24 valid a product, and an abnormal one without evidence."""
     rows_each, used = 24, 20
     normal = empty_bank(tuple(PRODUCTS), rows_each, 3)
     rows, valid = normal.features.copy(), normal.valid.copy()
+    position = normal.position.copy()
     for number, product in enumerate(PRODUCTS):
-        seen = np.concatenate([features(good_frame(product, 100 + i)) for i in range(4)])
+        seen = np.concatenate([features(good_frame(product, 100 + i)) for i in range(2)])
         rows[number * rows_each :][:used] = seen[:used]
         valid[number * rows_each :][:used] = True
-    filled = MemoryBank(**{**_fields(normal), "features": rows, "valid": valid})
+        position[number * rows_each :][:used] = np.tile(positions(SPEC.grid), (2, 1))[:used]
+    filled = replace(normal, features=rows, valid=valid, position=position)
     return filled, empty_bank(tuple(PRODUCTS), 4, 3)
+
+
+@cache
+def head() -> Head:
+    """A head of the right shape; it is never asked, as no route has an abnormal weight."""
+    inputs = enhanced_length(3, SCORING.k)
+    return Head(
+        np.ones((inputs, 2), np.float32), np.zeros(2, np.float32), np.ones(2, np.float32), 0.0
+    )
 
 
 @cache
@@ -173,7 +197,7 @@ def golden_frames(spec: Preprocessing = SPEC) -> tuple[GoldenFrame, ...]:
             prepared = prepare(frame, spec, resize_exactly)
             scores = _scores(prepared, product)
             score = image_score(scores, SCORING, spec.patches)
-            anomaly_map = scores.reshape(map_shape(frame.shape, spec)).astype(np.float32)
+            anomaly_map = scores.reshape(map_of_canvas(prepared)).astype(np.float32)
             frames.append(GoldenFrame(product, frame, prepared, anomaly_map, score))
     return tuple(frames)
 
@@ -181,14 +205,13 @@ def golden_frames(spec: Preprocessing = SPEC) -> tuple[GoldenFrame, ...]:
 def tiny_files(spec: Preprocessing = SPEC, **changes: bytes) -> dict[str, bytes]:
     """The files of the tiny bundle by name; `changes` name them without dots: full_onnx=…"""
     normal, abnormal = banks()
-    head = Head(np.ones((Z, 2), np.float32), np.zeros(2, np.float32), np.ones(2, np.float32), 0.0)
     files = {
         bundles.TRUNK: graph_bytes(_TRUNK),
         bundles.HEAD_GRAPH: b"nor the head",
         bundles.FULL: graph_bytes(),
         bundles.NORMAL_BANK: bank_to_bytes(normal),
         bundles.ABNORMAL_BANK: bank_to_bytes(abnormal),
-        bundles.HEAD: bundles.head_to_bytes(head),
+        bundles.HEAD: heads_to_bytes(dict.fromkeys(PRODUCTS, head())),
         bundles.ROUTER: router_to_bytes(router()),
         bundles.FOREGROUND: foregrounds_to_bytes(
             {product: everywhere(SPEC.grid) for product in PRODUCTS}
@@ -226,6 +249,7 @@ def _route_entry(product: str | None) -> RouteEntry:
     limits = known.thresholds(REVIEW_FRR, REJECT_FRR)
     return RouteEntry(
         temperature=SCORING.temperature,
+        position_weight=SCORING.position_weight,
         abnormal_weight=0.0,
         good_scores=list(known.good_scores),
         review=limits.review,
@@ -240,11 +264,13 @@ def _raw_score(frame: NDArray[np.uint8], product: str | None) -> float:
 
 def _scores(frame: NDArray[np.uint8], product: str | None) -> NDArray[np.float64]:
     normal, abnormal = banks()
-    head = Head(np.zeros((Z, 1), np.float32), np.zeros(1, np.float32), np.zeros(1, np.float32), 0)
     return patch_scores(
-        features(frame), normal, abnormal, head, SCORING, category=product, weight=0.0
+        features(frame),
+        positions(map_of_canvas(frame)),
+        normal,
+        abnormal,
+        head(),
+        SCORING,
+        category=product,
+        weight=0.0,
     )
-
-
-def _fields(bank: MemoryBank) -> dict[str, Any]:
-    return {name: getattr(bank, name) for name in MemoryBank.__slots__}

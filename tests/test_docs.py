@@ -17,6 +17,7 @@ from inspection import messages, preprocessing, verdicts
 from inspection.bank import bank_to_bytes, empty_bank
 from inspection.bundle import ANY_PRODUCT
 from inspection.golden import RELATIVE_TOLERANCE
+from inspection.heads import head_arrays
 from inspection.lineage import LearnedImage
 from inspection.manifest import (
     FORMAT,
@@ -226,6 +227,20 @@ def test_the_bundle_document_lists_the_tensors_of_a_bank():
     assert tensors == expected
 
 
+def test_the_bundle_document_lists_the_tensors_of_a_head():
+    head = bundles.Head(np.zeros((11, 7), np.float32), *np.zeros((2, 7), np.float32), 0.0)
+
+    listed = {
+        name.strip("`").removeprefix("i."): (shape, dtype)
+        for name, shape, dtype, _ in table_below(BUNDLE, "### Heads")
+    }
+
+    shapes = {(11, 7): "(Z, U)", (7,): "(U,)", (1,): "(1,)"}
+    assert listed == {
+        name: (shapes[array.shape], str(array.dtype)) for name, array in head_arrays(head).items()
+    }
+
+
 def small_bundle():
     """A bundle in memory that is whole but for its networks."""
     bank = bank_to_bytes(empty_bank(("nut",), rows_each=1, dimensions=2))
@@ -251,8 +266,9 @@ def test_the_contract_of_the_graph_lists_what_a_route_feeds():
         thresholds=bundles.Thresholds(1.0, 2.0),
     )
     manifest, seen = parse_manifest(small_bundle()[MANIFEST]), np.ones((4, 4), np.uint8)
+    head = bundles.Head(np.zeros((9, 1), np.float32), *np.zeros((2, 1), np.float32), 0.0)
     bundle = bundles.Bundle(
-        "", manifest, "", bank, bank, None, {"nut": route}, None, {"nut": seen}, None
+        "", manifest, "", bank, bank, {"nut": head}, {"nut": route}, None, {"nut": seen}, None
     )
 
     fed = []

@@ -14,7 +14,7 @@ from edge.bundle_folder import open_bundle
 from edge.judging import judge_frame
 from edge.outcome import NoScoreError, Outcome, message_of
 from edge.scorer import OnnxScorer
-from inspection.bundle import ANY_PRODUCT, Bundle
+from inspection.bundle import ANY_PRODUCT, Bundle, Route
 from inspection.errors import BundleError
 from inspection.foreground import foregrounds_to_bytes
 from inspection.scoring import image_score, patch_scores
@@ -26,24 +26,32 @@ from tests.bundles import (
     features,
     good_frame,
     graph_bytes,
+    positions,
     write_tiny_bundle,
 )
 from tests.edge.frames import prepared_frame
+
+
+def strict(route: Route) -> Route:
+    """The route with a position weight that matters beside what patches differ."""
+    scoring = dataclasses.replace(route.scoring, position_weight=0.02)
+    return dataclasses.replace(route, scoring=scoring)
 
 
 @pytest.mark.parametrize("product", ["bolt", "nut", None])
 def test_onnx_runtime_and_the_oracle_give_the_same_answer(
     tiny_bundle: Bundle, product: str | None
 ) -> None:
-    route, scorer = tiny_bundle.route(product), OnnxScorer(tiny_bundle, threads=1)
+    route, scorer = strict(tiny_bundle.route(product)), OnnxScorer(tiny_bundle, threads=1)
     for frame in (good_frame("nut"), bad_frame("bolt")):
         scored = scorer.score(frame, route)
 
         expected = patch_scores(
             scorer.patch_features(frame, route).reshape(16, 3),
+            positions((4, 4)),
             tiny_bundle.normal,
             tiny_bundle.abnormal,
-            tiny_bundle.head,
+            tiny_bundle.head(route),
             route.scoring,
             category=route.category,
             weight=route.abnormal_weight,
@@ -52,6 +60,16 @@ def test_onnx_runtime_and_the_oracle_give_the_same_answer(
         # float32 sums of 64 pixels against float64: 1e-7 of values near 0.5.
         assert np.allclose(scored.anomaly_map.ravel(), expected, atol=1e-6)
         assert scored.score == pytest.approx(image_score(expected, route.scoring), abs=1e-6)
+
+
+def test_what_looks_good_but_lies_in_another_place_scores_higher(tiny_bundle: Bundle) -> None:
+    route, scorer = strict(tiny_bundle.route("bolt")), OnnxScorer(tiny_bundle, threads=1)
+    known = good_frame("bolt", 100)  # the bank holds every patch of it
+
+    in_place, moved = scorer.score(known, route), scorer.score(known[::-1], route)
+
+    assert in_place.score == pytest.approx(0, abs=1e-6)
+    assert moved.score > 0.5 * route.scoring.position_weight
 
 
 def test_a_product_searches_its_own_rows_only(tiny_bundle: Bundle) -> None:
@@ -210,18 +228,20 @@ def test_a_verdict_says_what_a_frame_without_a_product_was_taken_for(
 
 def test_a_frame_larger_than_the_network_is_scored_at_its_own_resolution(tmp_path: Path) -> None:
     bundle = open_bundle(write_tiny_bundle(tmp_path, TILES))
-    scorer, route = OnnxScorer(bundle, threads=1), bundle.route("bolt")
+    scorer, route = OnnxScorer(bundle, threads=1), strict(bundle.route("bolt"))
     frame = np.tile(good_frame(), (3, 4, 1))
     frame[40:48, 72:80] = 255
 
     scored = scorer.score(frame, route)
 
-    # Patches of the tiny network do not see their neighbours, so each is scored as on its own.
+    # Patches of the tiny network do not see their neighbours, so each is scored as on its own, in
+    # the place where the whole frame shows it.
     expected = patch_scores(
         features(frame),
+        positions((12, 16)),
         bundle.normal,
         bundle.abnormal,
-        bundle.head,
+        bundle.head(route),
         route.scoring,
         category="bolt",
         weight=0.0,
@@ -231,7 +251,7 @@ def test_a_frame_larger_than_the_network_is_scored_at_its_own_resolution(tmp_pat
     assert np.unravel_index(scored.anomaly_map.argmax(), (12, 16)) == (5, 9)
     # Two of 16 patches, as in a frame of one view.
     assert scored.score == pytest.approx(np.sort(expected)[-2:].mean(), abs=1e-6)
-    assert scorer.recognise(frame) is route
+    assert scorer.recognise(frame) is bundle.route("bolt")
 
 
 def test_padding_of_a_letterbox_neither_scores_nor_tells_the_product(tmp_path: Path) -> None:

@@ -28,13 +28,12 @@ from inspection.bundle import (
     ROUTER,
     TRUNK,
     digest,
-    head_from_bytes,
-    head_to_bytes,
     pack,
     read_bundle,
 )
 from inspection.errors import BundleError, InputError
 from inspection.foreground import everywhere, foregrounds_to_bytes
+from inspection.heads import heads_to_bytes
 from inspection.manifest import (
     MANIFEST,
     MAX_MANIFEST_BYTES,
@@ -44,26 +43,37 @@ from inspection.manifest import (
     parse_manifest,
 )
 from inspection.routing import Router, router_to_bytes
-from inspection.scoring import Head, Scoring
+from inspection.scoring import Head, Scoring, enhanced_length
 
 D, K = 5, 3
+Z = enhanced_length(D, K)
 CATEGORIES = ("nut", "screw")
 
 
 def a_bank(seed, rows_each=4, valid_each=4, dimensions=D, categories=CATEGORIES) -> MemoryBank:
     bank = empty_bank(categories, rows_each, dimensions)
-    features = np.random.default_rng(seed).normal(size=bank.features.shape).astype(np.float32)
-    return replace(bank, features=features, valid=np.arange(len(features)) % rows_each < valid_each)
+    rng = np.random.default_rng(seed)
+    return replace(
+        bank,
+        features=rng.normal(size=bank.features.shape).astype(np.float32),
+        valid=np.arange(len(bank.features)) % rows_each < valid_each,
+        position=rng.integers(0, 8, bank.position.shape).astype(np.int32),
+    )
 
 
-def a_head(inputs=3 * D + 2 * K + 1) -> Head:
-    rng = np.random.default_rng(inputs)
+def a_head(inputs=Z, seed=0) -> Head:
+    rng = np.random.default_rng(seed)
     return Head(
         hidden_weight=rng.normal(size=(inputs, 7)).astype(np.float32),
         hidden_bias=rng.normal(size=7).astype(np.float32),
         output_weight=rng.normal(size=7).astype(np.float32),
         output_bias=0.25,
     )
+
+
+def some_heads(products=CATEGORIES):
+    """Another head for every product."""
+    return {product: a_head(seed=seed) for seed, product in enumerate(products)}
 
 
 def a_router(products=CATEGORIES, dimensions=2 * D) -> Router:
@@ -83,7 +93,7 @@ def some_files(**changed):
         FULL: b"the full graph",
         NORMAL_BANK: bank_to_bytes(a_bank(1)),
         ABNORMAL_BANK: bank_to_bytes(a_bank(2, rows_each=3, valid_each=3)),
-        HEAD: head_to_bytes(a_head()),
+        HEAD: heads_to_bytes(some_heads()),
         ROUTER: router_to_bytes(a_router()),
         FOREGROUND: foregrounds_to_bytes(dict.fromkeys(CATEGORIES, everywhere((8, 8)))),
         GOLDEN: b"golden frames",
@@ -96,6 +106,7 @@ def some_files(**changed):
 def a_route(**changed):
     fields = {
         "temperature": 0.5,
+        "position_weight": 0.125,
         "abnormal_weight": 0.5,
         "good_scores": [1.0, 2.0, 3.0],
         "review": 1.0,
@@ -105,6 +116,12 @@ def a_route(**changed):
     return RouteEntry(**{**fields, **changed})
 
 
+def some_routes(*products, **changed):
+    """A route for every product, and the one of no product, which has no head to be asked."""
+    routes = {product: a_route(**changed) for product in products or CATEGORIES}
+    return routes | {ANY_PRODUCT: a_route(**{**changed, "abnormal_weight": 0.0})}
+
+
 def a_document(**changed):
     document = {
         "parent": None,
@@ -112,7 +129,7 @@ def a_document(**changed):
         "seed": 7,
         "preprocessing": PreprocessingEntry(size_px=64),
         "scoring": ScoringEntry(k=K, top_fraction=0.02),
-        "routes": {name: a_route() for name in (*CATEGORIES, ANY_PRODUCT)},
+        "routes": some_routes(),
     }
     return document | changed
 
@@ -157,11 +174,13 @@ def test_a_bundle_comes_back_as_it_was_packed():
     assert {name: bundle.file(name) for name in files} == files
     assert bundle.manifest.seed == 7
     assert bundle.preprocessing.size_px == 64
-    assert bundle.routes["nut"].scoring == Scoring(k=K, temperature=0.5, top_fraction=0.02)
+    assert bundle.routes["nut"].scoring == Scoring(
+        k=K, temperature=0.5, top_fraction=0.02, position_weight=0.125
+    )
     np.testing.assert_array_equal(bundle.normal.features, a_bank(1).features)
     np.testing.assert_array_equal(bundle.abnormal.valid, a_bank(2, 3, 3).valid)
-    np.testing.assert_array_equal(bundle.head.hidden_weight, a_head().hidden_weight)
-    assert bundle.head.output_bias == 0.25
+    for product, head in some_heads().items():
+        np.testing.assert_array_equal(bundle.heads[product].hidden_weight, head.hidden_weight)
     assert bundle.routes["nut"].thresholds.reject == 2.0
     assert bundle.routes["nut"].calibration.good_scores == (1.0, 2.0, 3.0)
 
@@ -200,8 +219,9 @@ def test_a_byte_more_in_any_file_changes_the_id(name):
         {"seed": 8},
         {"preprocessing": PreprocessingEntry(size_px=80)},
         {"scoring": ScoringEntry(k=K, top_fraction=0.0200001)},
-        {"routes": {**a_document()["routes"], "nut": a_route(temperature=0.5000001)}},
-        {"routes": {**a_document()["routes"], "nut": a_route(review=1.0000001)}},
+        {"routes": {**some_routes(), "nut": a_route(temperature=0.5000001)}},
+        {"routes": {**some_routes(), "nut": a_route(position_weight=0.1250001)}},
+        {"routes": {**some_routes(), "nut": a_route(review=1.0000001)}},
     ],
 )
 def test_a_change_in_any_field_changes_the_id(changed):
@@ -430,7 +450,7 @@ def test_a_name_that_is_a_path_is_only_a_name():
 
 # --- parts that contradict each other -------------------------------------------------------------
 
-ROUTES = {name: a_route() for name in (*CATEGORIES, ANY_PRODUCT)}
+ROUTES = some_routes()
 NO_DEFECTS = bank_to_bytes(a_bank(2, rows_each=3, valid_each=0))
 OTHER_NAMES = ("nut", "bolt")
 
@@ -442,7 +462,27 @@ OTHER_NAMES = ("nut", "bolt")
             {ABNORMAL_BANK: bank_to_bytes(a_bank(2, dimensions=D + 1))}, {}, "do not fit",
             id="banks of different D",
         ),
-        pytest.param({HEAD: head_to_bytes(a_head(9))}, {}, "do not fit", id="a head of other D"),
+        pytest.param(
+            {HEAD: heads_to_bytes({**some_heads(), "screw": a_head(9)})}, {}, "do not fit",
+            id="one head of other D",
+        ),
+        pytest.param({HEAD: heads_to_bytes({})}, {}, "do not fit", id="no heads"),
+        pytest.param(
+            {HEAD: heads_to_bytes({"nut": a_head()})}, {}, "expected heads of .*nut.*screw",
+            id="a product without a head",
+        ),
+        pytest.param(
+            {HEAD: heads_to_bytes(some_heads((*CATEGORIES, "bolt")))}, {}, "expected heads of",
+            id="a head without a product",
+        ),
+        pytest.param(
+            {HEAD: heads_to_bytes(some_heads((*CATEGORIES, ANY_PRODUCT)))}, {},
+            "expected heads of", id="a head of no product",
+        ),
+        pytest.param(
+            {}, {"routes": {**ROUTES, ANY_PRODUCT: a_route(abnormal_weight=0.5)}},
+            "has no head", id="no product, and a head to be asked",
+        ),
         pytest.param(
             {}, {"scoring": ScoringEntry(k=K + 1, top_fraction=0.02)},
             "do not fit", id="a head of other K",
@@ -453,7 +493,7 @@ OTHER_NAMES = ("nut", "bolt")
         ),
         pytest.param({ABNORMAL_BANK: NO_DEFECTS}, {}, "valid rows", id="weight, but no defects"),
         pytest.param(
-            {}, {"routes": {"nut": a_route(), ANY_PRODUCT: a_route()}}, "routes",
+            {}, {"routes": some_routes("nut")}, "routes",
             id="a category without a route",
         ),
         pytest.param(
@@ -471,8 +511,7 @@ OTHER_NAMES = ("nut", "bolt")
             "categories", id="a category named as the common route",
         ),
         pytest.param({NORMAL_BANK: b"no bank"}, {}, "not a memory bank", id="no bank"),
-        pytest.param({HEAD: b"no head"}, {}, "not head weights", id="no head"),
-        pytest.param({HEAD: head_to_bytes(a_head())[:-1]}, {}, "not head weights", id="half one"),
+        pytest.param({HEAD: b"no head"}, {}, "not heads", id="a file that holds no heads"),
         pytest.param(
             {}, {"preprocessing": PreprocessingEntry(size_px=65)}, "size_px", id="a size of 65"
         ),
@@ -505,18 +544,19 @@ def test_parts_that_contradict_each_other_are_refused(files, changed, says):
         read_bundle(reader(laid_out))
 
 
+@pytest.mark.parametrize("name", ["abnormal_weight", "position_weight"])
 @pytest.mark.parametrize("weight", [-0.1, math.nan, math.inf])
-def test_a_weight_that_could_lower_a_score_is_refused(weight):
+def test_a_weight_that_could_lower_a_score_is_refused(name, weight):
     laid_out = packed()
     routes = manifest_of(laid_out)["routes"]
-    routes["nut"]["abnormal_weight"] = weight
+    routes["nut"][name] = weight
 
-    with pytest.raises(BundleError, match=r"routes\.nut\.abnormal_weight"):
+    with pytest.raises(BundleError, match=rf"routes\.nut\.{name}"):
         read_bundle(reader(with_manifest(laid_out, routes=routes)))
 
 
 def test_without_weight_the_abnormal_bank_may_be_empty():
-    routes = {name: a_route(abnormal_weight=0.0) for name in ROUTES}
+    routes = some_routes(abnormal_weight=0.0)
 
     bundle = read_bundle(reader(packed(some_files(**{ABNORMAL_BANK: NO_DEFECTS}), routes=routes)))
 
@@ -527,20 +567,6 @@ def test_exactly_k_valid_rows_are_enough():
     bank = bank_to_bytes(a_bank(1, valid_each=K))
 
     assert read_bundle(reader(packed(some_files(**{NORMAL_BANK: bank}))))
-
-
-# --- head weights ---------------------------------------------------------------------------------
-
-
-def test_head_weights_come_back_however_they_lie_in_memory():
-    head = a_head()
-    turned = replace(head, hidden_weight=np.asfortranarray(head.hidden_weight))
-
-    again = head_from_bytes(head_to_bytes(turned))
-
-    assert head_to_bytes(turned) == head_to_bytes(head)
-    for name in ("hidden_weight", "hidden_bias", "output_weight"):
-        np.testing.assert_array_equal(getattr(again, name), getattr(head, name))
 
 
 # --- routes and feeds -----------------------------------------------------------------------------
@@ -566,10 +592,10 @@ def test_where_there_is_one_product_a_frame_that_names_none_is_of_it():
         ABNORMAL_BANK: bank_to_bytes(a_bank(2, categories=("nut",))),
         ROUTER: router_to_bytes(a_router(("nut",))),
         FOREGROUND: foregrounds_to_bytes({"nut": everywhere((8, 8))}),
+        HEAD: heads_to_bytes({"nut": a_head()}),
     }
-    routes = {"nut": a_route(), ANY_PRODUCT: a_route()}
 
-    bundle = read_bundle(reader(packed(some_files(**one), routes=routes)))
+    bundle = read_bundle(reader(packed(some_files(**one), routes=some_routes("nut"))))
 
     assert bundle.route(None) is bundle.routes["nut"]
 
@@ -587,23 +613,54 @@ def test_a_product_that_was_not_trained_is_refused_by_name(product):
     [("nut", slice(0, 4), slice(0, 3)), ("screw", slice(4, 8), slice(3, 6)), (None, ..., ...)],
 )
 def test_the_graph_is_fed_the_rows_of_the_route_without_a_copy(product, rows, defects):
-    routes = {name: a_route(temperature=0.25) for name in ROUTES}
-    bundle = read_bundle(reader(packed(routes=routes)))
+    bundle = read_bundle(reader(packed(routes=some_routes(temperature=0.25))))
 
     feeds = bundle.bank_feeds(bundle.route(product))
 
-    assert set(feeds) == {
-        "normal_rows", "normal_valid", "abnormal_rows", "abnormal_valid",
-        "temperature", "abnormal_weight",
-    }  # fmt: skip
     np.testing.assert_array_equal(feeds["normal_rows"], bundle.normal.features[rows])
     np.testing.assert_array_equal(feeds["normal_valid"], bundle.normal.valid[rows])
+    np.testing.assert_array_equal(feeds["normal_places"], 0.125 * bundle.normal.position[rows])
     np.testing.assert_array_equal(feeds["abnormal_rows"], bundle.abnormal.features[defects])
     np.testing.assert_array_equal(feeds["abnormal_valid"], bundle.abnormal.valid[defects])
     assert np.shares_memory(feeds["normal_rows"], bundle.normal.features)
-    for name, value in (("temperature", 0.25), ("abnormal_weight", 0.5)):
+    assert feeds["normal_places"].dtype == np.float32
+    for name, value in (("temperature", 0.25), ("abnormal_weight", 0.5 if product else 0.0)):
         assert feeds[name] == np.float32(value)
         assert feeds[name].shape == ()
+
+
+@pytest.mark.parametrize("product", CATEGORIES)
+def test_the_graph_is_fed_the_head_of_the_product(product):
+    bundle = read_bundle(reader(packed()))
+
+    feeds = bundle.bank_feeds(bundle.route(product))
+
+    head = some_heads()[product]
+    for name in ("hidden_weight", "hidden_bias", "output_weight"):
+        np.testing.assert_array_equal(feeds[name], getattr(head, name))
+    assert feeds["output_bias"].tolist() == [head.output_bias]
+
+
+def test_the_graph_is_told_of_every_patch_where_it_lies_in_the_map_of_the_frame():
+    tiles = {"size_px": 64, "fit": "tiles", "overlap_px": 16}
+    routes = some_routes() | {"screw": a_route(position_weight=0.0)}
+    bundle = read_bundle(reader(packed(preprocessing=tiles, routes=routes)))
+    canvas = np.zeros((88, 112, 3), np.uint8)  # 11 x 14 patches: views at 0, 3 and at 0, 6
+
+    def positions(product):
+        fed = []
+        bundle.over_views(
+            canvas,
+            bundle.route(product),
+            lambda feeds: fed.append(feeds["places"]) or feeds["frames"][0, ::8, ::8, 0],
+        )
+        return fed
+
+    inside = np.argwhere(np.ones((8, 8), np.bool_))
+    for places, corner in zip(positions("nut"), ((0, 0), (0, 6), (3, 0), (3, 6)), strict=True):
+        assert places.dtype == np.float32
+        np.testing.assert_array_equal(places, [0.125 * (inside + corner)])
+    assert not any(places.any() for places in positions("screw"))
 
 
 def test_a_manifest_that_says_a_thing_twice_is_refused():
@@ -631,7 +688,7 @@ def test_a_manifest_that_says_a_thing_twice_is_refused():
     ],
 )
 def test_a_router_or_foreground_that_does_not_fit_is_refused(name, data):
-    with pytest.raises(BundleError, match=r"expected (a router|foregrounds)"):
+    with pytest.raises(BundleError, match=r"expected (a )?(router|foregrounds) of"):
         read_bundle(reader(packed(some_files(**{name: data}))))
 
 
@@ -651,7 +708,12 @@ def test_the_graph_is_fed_the_rows_of_the_route_and_what_is_inspected_of_each_vi
     assert len(fed) == 2
     assert sum(feeds["foreground"].sum() for feeds in fed) == 9 * 8
     assert {feeds["foreground"].dtype for feeds in fed} == {np.dtype(np.float32)}
-    assert set(fed[0]) == {"frames", "foreground", *bundle.bank_feeds(bundle.route("nut"))}
+    assert set(fed[0]) == {
+        "frames",
+        "places",
+        "foreground",
+        *bundle.bank_feeds(bundle.route("nut")),
+    }
 
 
 def test_a_product_is_inspected_where_its_foreground_says_and_no_product_everywhere():

@@ -85,6 +85,7 @@ NUT = json.dumps({"products": ["nut"]})
         pytest.param(
             bytes_of(json.dumps({"products": [["nut"]]}), **{"0": HALF}), id="no text for a name"
         ),
+        pytest.param(bytes_of(json.dumps({"products": [None]}), **{"0": HALF}), id="no name"),
         pytest.param(bytes_of(NUT, **{"0": HALF * 0}), id="nothing to inspect"),
         pytest.param(bytes_of(NUT, **{"0": HALF * 2}), id="a two"),
     ],
