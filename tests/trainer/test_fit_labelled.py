@@ -47,11 +47,11 @@ def write_labels(folder: Path, regions: str) -> None:
         boxes.append([*map(int, corner), int(far[0] - corner[0]), int(far[1] - corner[1])])
     if regions == "boxes":
         document = {
-            "images": [{"id": i, "file_name": f"{i}.png"} for i in range(LABELS)],
+            "images": [{"id": i, "file_name": f"scratch/{i}.png"} for i in range(LABELS)],
             "annotations": [{"image_id": i, "bbox": box} for i, box in enumerate(boxes)],
             "categories": [],
         }
-        (folder / "bolt" / "scratch" / "annotations.json").write_text(json.dumps(document))
+        (folder / "bolt" / "annotations.json").write_text(json.dumps(document))
 
 
 @pytest.fixture(scope="module", params=["mask", "boxes", "image"])

@@ -69,6 +69,16 @@ def test_a_head_that_finds_nothing_raises_nothing_much() -> None:
     assert float((net(normal) > 0).float().mean()) < 0.01
 
 
+def test_an_input_that_hardly_varies_is_not_blown_up() -> None:
+    normal, abnormal = examples(1500, 900, apart=1.5)
+    for some in (normal, abnormal):
+        some[:, 0] = 1.0 - 1e-7 * some[:, 1]  # as local density is with one neighbour
+
+    net = trained(normal, abnormal)
+
+    assert float(net.hidden.weight[:, 0].abs().max()) < 1
+
+
 def test_folding_the_standardisation_changes_no_answer() -> None:
     torch.manual_seed(1)
     net = HeadNet(Z).requires_grad_(False)
