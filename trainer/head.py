@@ -58,8 +58,8 @@ def train_head(
     everything = torch.cat([normal, abnormal])
     target = torch.cat([torch.zeros(len(normal)), torch.ones(len(abnormal))])
     mean, deviation = everything.mean(0), everything.std(0) + 1e-6
-    # What hardly varies, as local density does with K = 1, must not be blown up: a patch of the bank
-    # itself then made runtimes disagree by 1.4e-4 of the map.
+    # What hardly varies, as local density does with K = 1, must not be blown up: one of the bank's
+    # own patches then made runtimes disagree by 1.4e-4 of the map.
     deviation[deviation < FLAT * mean.abs()] = 1.0
     everything = (everything - mean) / deviation
     net = _initialised(everything.shape[1], generator)
