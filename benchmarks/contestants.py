@@ -126,7 +126,7 @@ def _times(runtime: Runtime, categories: Sequence[Category]) -> dict[str, float]
         for sample in (*category.test[:WARM_UP], *category.test):
             prepared = prepare(read_image(sample.image), runtime.bundle.preprocessing, resize)
             wall, cpu = time.perf_counter(), time.process_time()
-            runtime.inspect(prepared[None], route)
+            runtime.inspect(prepared, route)
             wall_ms.append(1000 * (time.perf_counter() - wall))
             cpu_ms.append(1000 * (time.process_time() - cpu))
     return {"image_ms": float(np.median(wall_ms)), "image_cpu_ms": float(np.median(cpu_ms))}
