@@ -13,8 +13,8 @@ def section(result: dict[str, Any]) -> str:
     summary, seeds = result["summary"], len(result["runs"])
     none, none_aupro = (summary[f"{figure} 0"]["mean"] for figure in ("image_auroc", "aupro"))
     lines = [
-        f"Unsupervised and taught with K defects of each category, on the identical test images that the largest K leaves; {seeds} "
-        "seeds, which draw the defects too; mean and standard deviation in %. At most half of a category's defects are drawn, so "
+        f"Unsupervised and taught with K defects of each category, on the identical test images that the largest K leaves; seeds: {seeds}, "
+        "which draw the defects too; mean and, of several seeds, standard deviation in %. At most half of a category's defects are drawn, so "
         "that two categories are taught with 4. AUPRO over all categories with masks, boxes of printed boards among them.",
         "",
         "| labelled defects a category | mean image AUROC | gain | bar | mean AUPRO | gain | bar |",
