@@ -48,7 +48,8 @@ SECTIONS: tuple[tuple[str, str, Callable[[dict[str, Any]], str]], ...] = (
 TAIL = """\
 ## Not measured yet
 
-Anything on a GPU: engines and kernels are not built yet. Letterbox against stretch and tiles against stretch on real images
+Anything on a GPU: engines and kernels are not built yet. The station with the model of today: its section is of the model before it, with
+three maps and without positions, whose scan is half as wide. More than one seed of the few labelled defects. Letterbox against stretch and tiles against stretch on real images
 (`python -m benchmarks.tiling DATA`), and large frames (`python -m benchmarks.large_frames`): both commands are there and have not
 been run to their end."""
 

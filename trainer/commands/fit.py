@@ -65,7 +65,7 @@ def add_fit(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         type=int,
         default=defaults.rows_each,
         metavar="N",
-        help="normal bank rows of each category (default %(default)s)",
+        help="normal bank rows of each category (default %(default)s; not for --recipe paper)",
     )
     verb.add_argument(
         "--abnormal-rows",
