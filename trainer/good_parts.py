@@ -17,6 +17,7 @@ from torch import Tensor
 
 from inspection.bank import MemoryBank
 from inspection.bundle import ANY_PRODUCT
+from inspection.errors import InputError
 from inspection.foreground import Foreground, everywhere, laid_over
 from inspection.preprocessing import Preprocessing, prepare
 from inspection.scoring import Scoring
@@ -82,11 +83,17 @@ def learn_good_parts(
 
     Raises:
         DatasetError: An image cannot be used; it is named.
-        InputError: The backbone or its weights cannot be used, or all images are copies of one.
+        InputError: The backbone or its weights cannot be used, all images are copies of one, or
+            copies would be turned away from under their foreground.
         NotEnoughSamplesError: A category is too small.
     """
     for category in categories:
         check_enough(category.name, len(category.train))
+    if masked and settings.augmentation.turns:
+        raise InputError(
+            "copies that are turned do not lie under the masks of the foreground; leave out one of "
+            "them"
+        )
     spec = settings.preprocessing
     foregrounds = {each.name: everywhere(spec.grid) for each in categories} | dict(masked)
     rng = np.random.default_rng(settings.seed)
