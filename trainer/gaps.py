@@ -61,7 +61,7 @@ def position_weight(
     displacement, at least 1 patch. So parts that lie in a fixture are compared place by place, and
     parts that lie anywhere are not: δ is 1.4 patches for our transistors, 2 for hazelnuts, 3 for
     turned screws, 12 for boards that each show another place. Transistors' AUPRO rises from 87 to
-    93 % with λ from 0.1 to 0.2; screws lose a point of it from 0.05 on.
+    93 % with λ = 0.18; screws lose a point of it with 0.06: `docs/decisions/0007`.
 
     Args:
         features: Patches of good images, (n, D).
