@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,7 +106,7 @@ def over_views(
     return merged
 
 
-def map_of_canvas(canvas: NDArray[np.uint8]) -> tuple[int, int]:
+def map_of_canvas(canvas: NDArray[Any]) -> tuple[int, int]:
     """(Mh, Mw): the patches of a canvas."""
     return canvas.shape[0] // PATCH_PX, canvas.shape[1] // PATCH_PX
 

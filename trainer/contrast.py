@@ -15,7 +15,7 @@ from inspection.scoring import Scoring
 from trainer.banks import Evidence, pseudo_abnormal
 from trainer.coreset import greedy_k_centre
 from trainer.head import train_head
-from trainer.lessons import Seen, see
+from trainer.lessons import Seen, joined, see
 from trainer.search import locate
 from trainer.teaching import AbnormalSide, Terms
 
@@ -52,12 +52,7 @@ def unseen(
         for number, rows in enumerate(banks)
         if (fold == number).any()
     ]
-    return Seen(
-        torch.cat([each.patches for each in found]),
-        torch.cat([each.memory for each in found]),
-        torch.cat([each.distances for each in found]),
-        torch.cat([each.evidence for each in found]),
-    )
+    return joined(found)
 
 
 def imagine(

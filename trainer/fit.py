@@ -7,7 +7,7 @@ opened here.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
@@ -18,7 +18,7 @@ from inspection.bank import MemoryBank
 from inspection.bundle import ANY_PRODUCT
 from inspection.foreground import Foreground, laid_over
 from inspection.lineage import NOTHING_LABELLED, Lineage
-from inspection.preprocessing import Preprocessing
+from inspection.preprocessing import PATCH_PX, Preprocessing
 from inspection.routing import Router
 from inspection.scoring import Scoring
 from inspection.thresholds import Calibration
@@ -30,13 +30,15 @@ from trainer.coreset import Rows
 from trainer.dataset import Category, read_prepared
 from trainer.features import extract, frame_features
 from trainer.good_parts import GoodParts, learn_good_parts
-from trainer.labelled import Labelled, LabelledDefect, lineage_of, patch_share
-from trainer.lessons import Lesson, Seen, see, telling
-from trainer.marking import lesson_of
+from trainer.labelled import Labelled, LabelledDefect, lineage_of, outline_of, patch_share
+from trainer.lessons import Lesson, Seen, joined, see, telling
+from trainer.marking import COVERED, lesson_of, marks_of
+from trainer.outlines import covered_share, marked_patches
 from trainer.progress import Progress
 from trainer.routing import learn_router
 from trainer.search import locate
 from trainer.settings import FitSettings
+from trainer.shifts import draw_shifts, shifted_canvas, shifted_share
 from trainer.teaching import AbnormalSide, Terms, heads_taught, teach
 from trainer.trunk import Trunk
 
@@ -46,6 +48,9 @@ TEXTURES = 24
 FOREIGN = 40_000
 """Foreign patches of all categories together, about; as many examples are drawn from them as the
 heads have and the abnormal banks need."""
+
+SHIFTED = 256
+"""Patches kept of the shifted copies of a labelled image; a large defect has thousands."""
 
 GOOD_IMAGES = 64
 """Good images of each category, spread over it, that the head learns not to raise."""
@@ -174,7 +179,27 @@ def _lesson(good: GoodParts, name: str, defect: LabelledDefect, shown: Sequence[
     shape = map_of_canvas(canvas)
     inspected = laid_over(good.foregrounds[name], shape)
     share = patch_share(defect, good.spec)
-    return lesson_of(defect, look_at(good, name, canvas), share, inspected, shown)
+    seen = look_at(good, name, canvas)
+    lesson = lesson_of(defect, seen, share, inspected, shown)
+    if shape != good.spec.grid:
+        # A frame of many views takes as many times longer to look at, and copies that many again.
+        return lesson
+    outline = outline_of(defect)
+    if defect.regions == "mask" and outline is not None:
+        pixels = covered_share(outline, canvas.shape[:2])
+    else:
+        # What is marked is all that is known of its outline.
+        marks = marks_of(defect, seen, share, inspected, shown).astype(np.float32)
+        pixels = marks.repeat(PATCH_PX, axis=0).repeat(PATCH_PX, axis=1)
+    rng = np.random.default_rng(int(defect.sha256[:8], 16))
+    copies = []
+    for shift in draw_shifts(rng):
+        moved = look_at(good, name, shifted_canvas(canvas, shift))
+        marked = marked_patches(shifted_share(pixels, shift), COVERED) & inspected.astype(bool)
+        copies.append(moved[torch.from_numpy(marked.ravel())])
+    shifted = joined(copies)
+    kept = rng.permutation(len(shifted.evidence))[:SHIFTED]
+    return replace(lesson, shifted=shifted[torch.from_numpy(kept)])
 
 
 def _imagined(

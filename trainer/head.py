@@ -10,7 +10,7 @@ from inspection.scoring import Head
 from trainer.recipe import DUALBANK, Recipe
 
 HIDDEN_UNITS = 64
-EPOCHS = 8
+EPOCHS = 24
 BATCH = 1024
 FLAT = 1e-4
 """An input whose deviation is a smaller share of its mean is taken as it is."""

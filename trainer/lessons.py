@@ -8,7 +8,7 @@ made without it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -112,6 +112,12 @@ def telling(seen: Seen, rng: np.random.Generator, kept: Tensor | None = None) ->
     return torch.from_numpy(np.sort(chosen))
 
 
+def joined(parts: Sequence[Seen]) -> Seen:
+    """Put patches of several images into one; at least one part."""
+    names = [field.name for field in fields(Seen)]
+    return Seen(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
+
+
 @dataclass(frozen=True, slots=True)
 class Lesson:
     """One labelled image.
@@ -121,12 +127,21 @@ class Lesson:
         defect: (n,) bool, patches that show the defect; at least one.
         clean: (n,) bool, patches that show none of it. Those at the rim are neither.
         kind: Name of the defect type.
+        shifted: Of copies that lie a few pixels aside, the patches that show the defect: the grid
+            cuts it otherwise. None without copies.
     """
 
     seen: Seen
     defect: Tensor
     clean: Tensor
     kind: str
+    shifted: Seen | None = None
+
+    @property
+    def shown(self) -> Seen:
+        """All patches that show the defect."""
+        own = self.seen[self.defect]
+        return own if self.shifted is None else joined([own, self.shifted])
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +162,7 @@ class Examples:
 
 def defects_of(lessons: Sequence[Lesson]) -> list[NDArray[np.float32]]:
     """Patches of the defect in each labelled image, (m, D) each."""
-    return [np.asarray(each.seen.patches[each.defect].numpy()) for each in lessons]
+    return [np.asarray(each.shown.patches.numpy()) for each in lessons]
 
 
 def abnormal_rows(
@@ -213,7 +228,7 @@ def examples_of(
         if lesson.clean.any():
             clean = _hard(lesson.seen[lesson.clean], CLEAN, rng)
             normal.append(clean.enhanced(known, scoring))
-        found = lesson.seen[lesson.defect].enhanced(known, scoring)
+        found = lesson.shown.enhanced(known, scoring)
         abnormal.append(found)
         weight.append(torch.full((len(found),), 1.0 / len(found)))
     joined = torch.cat(weight)

@@ -33,7 +33,7 @@ def lesson_of(
     inspected: NDArray[np.uint8],
     good: Sequence[Seen],
 ) -> Lesson:
-    """Say what a labelled image teaches.
+    """Say what a labelled image teaches, as it lies.
 
     Args:
         defect: The label.
@@ -46,15 +46,32 @@ def lesson_of(
     Raises:
         DatasetError: The defect lies where nothing is inspected.
     """
+    marks = marks_of(defect, seen, share, inspected, good)
+    shown = torch.from_numpy(marks.ravel())
+    clean = torch.zeros(len(shown), dtype=torch.bool)
+    if share is not None:
+        clean = torch.from_numpy((share == 0).ravel() & inspected.ravel().astype(bool))
+    chosen = telling(seen, np.random.default_rng(0), shown)
+    return Lesson(seen[chosen], shown[chosen], clean[chosen], defect.defect)
+
+
+def marks_of(
+    defect: LabelledDefect,
+    seen: Seen,
+    share: NDArray[np.float32] | None,
+    inspected: NDArray[np.uint8],
+    good: Sequence[Seen],
+) -> NDArray[np.bool_]:
+    """Say which patches show the defect, (Mh, Mw), at least one; see `lesson_of`."""
     usual = torch.cat([each.evidence for each in good]).numpy()
-    evidence, where = seen.evidence.numpy(), inspected.ravel().astype(bool)
+    evidence = seen.evidence.numpy().reshape(inspected.shape)
+    where = inspected.astype(bool)
     if share is None:
         marked = evidence > np.quantile(usual, IMAGE_QUANTILE)
-        farthest = np.argsort(np.where(where, -evidence, np.inf))[:LEAST_MARKED]
-        marked[farthest] = True
-        clean = np.zeros(len(marked), bool)
+        farthest = np.argsort(np.where(where, -evidence, np.inf), axis=None)[:LEAST_MARKED]
+        marked.ravel()[farthest] = True
     else:
-        marked, clean = marked_patches(share, COVERED).ravel(), share.ravel() == 0
+        marked = marked_patches(share, COVERED)
         if defect.regions == "boxes":
             unusual = marked & (evidence > np.quantile(usual, BOX_QUANTILE))
             marked = unusual if unusual.any() else marked
@@ -63,7 +80,4 @@ def lesson_of(
             f"the defect in {defect.image} lies where the product is not inspected; correct its "
             "outline or the foreground mask, or remove the label"
         )
-    shown = torch.from_numpy(marked & where)
-    chosen = telling(seen, np.random.default_rng(0), shown)
-    beside = torch.from_numpy(clean & where)
-    return Lesson(seen[chosen], shown[chosen], beside[chosen], defect.defect)
+    return np.asarray(marked & where)

@@ -19,8 +19,11 @@ from trainer.head import HeadNet, train_head
 from trainer.lessons import Lesson, Seen, abnormal_rows, defects_of, examples_of
 from trainer.recipe import DUALBANK, Recipe
 
-WEIGHTS = (0.5, 0.2, 0.0)
+WEIGHTS = (1.0, 0.5, 0.2, 0.0)
 """How much the abnormal side may raise: what cross-validation chooses from, the first of equals."""
+
+LEAST_GAIN = 0.02
+"""Share of what is short of a perfect ranking that a weight must make up, or it is not chosen."""
 
 ROUNDS = 5
 """Parts into which labelled images are divided for cross-validation, at most."""
@@ -127,7 +130,10 @@ def _found_weight(
     if not ways:
         return 0.0
     tried = [_tried(lessons, way, good, terms, advance) for way in ways]
-    return max(WEIGHTS, key=lambda each: sum(_worth(held, each, terms) for held in tried))
+    worth = {each: sum(_worth(held, each, terms) for held in tried) for each in WEIGHTS}
+    best = max(WEIGHTS, key=worth.__getitem__)
+    alone = worth[0.0]
+    return best if worth[best] - alone > LEAST_GAIN * (len(ways) - alone) else 0.0
 
 
 def _divisions(lessons: Sequence[Lesson]) -> tuple[list[int], list[int]]:

@@ -96,7 +96,7 @@ def test_what_labels_teach_tells_new_defects_better_than_the_normal_bank_alone()
 def test_labels_that_say_nothing_are_seldom_trusted() -> None:
     weights = [taught(6, seed, defect=0.0).weight for seed in range(8)]
 
-    # Chance may favour a weight a little, which then is chosen: 2 of 8 do.
+    # Six images and chance may favour a weight, which then is chosen: 3 of 8 do.
     assert sum(weight > 0 for weight in weights) < 4
 
 
