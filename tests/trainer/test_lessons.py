@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -222,6 +223,28 @@ def test_defects_are_the_patches_marked() -> None:
 
     assert [each.shape for each in found] == [(4, D), (5, D)]
     assert min(each[:, 0].min() for each in found) > 8
+
+
+def test_what_copies_show_of_a_defect_is_learned_as_the_image_itself_is() -> None:
+    first, second = lesson(4, 1.0, seed=1), lesson(5, 1.0, seed=2)
+    copies = lesson(12, 1.0, seed=3).seen[torch.arange(12)]
+    shifted = replace(first, shifted=copies)
+
+    given = examples([shifted, second], good())
+
+    assert [len(each) for each in defects_of([shifted, second])] == [16, 5]
+    assert torch.equal(given.abnormal[4:16, :D], copies.patches)
+    # The image still counts like any other.
+    assert float(given.weight[:16].sum()) == pytest.approx(float(given.weight[16:].sum()), rel=1e-5)
+
+
+def test_copies_do_not_meet_their_own_image_in_the_rows() -> None:
+    first, second = lesson(4, 1.0, seed=1), lesson(5, 1.0, seed=2)
+    copy = replace(first, shifted=planted(first).shown)
+
+    gaps = nearest_abnormal(examples([copy, second], good()).abnormal)
+
+    assert float(gaps[4:8].min()) > UNIQUE / 2
 
 
 def test_one_seed_gives_the_same_examples() -> None:
