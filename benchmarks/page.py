@@ -18,6 +18,7 @@ from benchmarks.sections import (
     backbones,
     bank_rows,
     few_labelled,
+    frames,
     peers,
     station,
     systems,
@@ -42,6 +43,8 @@ SECTIONS: tuple[tuple[str, str, Callable[[dict[str, Any]], str]], ...] = (
     ("Choice of bank rows", "coreset", bank_rows.coreset),
     ("Copies of good images", "augmentation", bank_rows.augmentation),
     ("Memory of a fit", "memory", bank_rows.memory),
+    ("Letterbox and tiles", "tiling", frames.tiling),
+    ("Large frames", "large_frames", frames.large),
     ("Station", "station", station.section),
 )
 
