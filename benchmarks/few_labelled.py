@@ -1,6 +1,6 @@
 """What a few labelled defects bring, on the identical reduced test set, and for unseen types.
 
-    python -m benchmarks.few_labelled DATA [--seeds 3] [--defects 5 10]
+    python -m benchmarks.few_labelled DATA [--seeds 3] [--defects 5 10] [--left-out 1]
 
 For each seed good parts are learned once; the unsupervised model, those taught with K defects of
 each category, and those taught without one type all stand on it. All are measured on the test
@@ -40,19 +40,24 @@ def main() -> int:
     parser.add_argument("data", type=Path)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--defects", type=int, nargs="+", default=[5, 10], metavar="K")
+    parser.add_argument(
+        "--left-out", type=int, default=1, help="seeds that types are left out of too, one by one"
+    )
     args = parser.parse_args()
     categories = find_categories(args.data)
     runs = []
     for seed in range(args.seeds):
-        runs.append(_run(categories, sorted(args.defects), seed))
+        runs.append(_run(categories, sorted(args.defects), seed, seed < args.left_out))
         print(json.dumps({"seed": seed, **_means(runs[-1])}), flush=True)
-        figures = {"summary": _summary(runs), "runs": runs}
+        figures = {"summary": summary_of(runs), "runs": runs}
         print(record("few_labelled", figures), flush=True)
     print(json.dumps(figures["summary"], indent=1))
     return 0
 
 
-def _run(categories: Sequence[Category], defects: Sequence[int], seed: int) -> dict[str, Any]:
+def _run(
+    categories: Sequence[Category], defects: Sequence[int], seed: int, leave_out: bool
+) -> dict[str, Any]:
     settings = FitSettings(seed=seed)
     progress = Progress(shown=False)
     drawn = {k: draw_defects(categories, k, seed) for k in defects}
@@ -80,7 +85,9 @@ def _run(categories: Sequence[Category], defects: Sequence[int], seed: int) -> d
                 for k, sides in taught.items()
                 if sides is not None
             },
-            "types": _left_out(good, looked, categories, settings, defects[-1]),
+            "types": _left_out(good, looked, categories, settings, defects[-1])
+            if leave_out
+            else {},
         }
 
 
@@ -126,23 +133,23 @@ def _means(run: dict[str, Any]) -> dict[str, Any]:
         for figure in ("image_auroc", "aupro"):
             values = [row[figure] for row in categories.values() if row[figure] is not None]
             rows[f"{figure} {k}"] = round(100 * mean(values), 2)
-    for title in ("before", "after"):
-        rows[f"unseen types {title}"] = round(
-            100 * mean(row[title] for row in run["types"].values()), 2
-        )
+    if run["types"]:
+        for title in ("before", "after"):
+            rows[f"unseen types {title}"] = round(
+                100 * mean(row[title] for row in run["types"].values()), 2
+            )
     return rows
 
 
-def _summary(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def summary_of(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Mean and spread over the seeds, in percent, and what is lost at worst."""
     means = [_means(run) for run in runs]
-    summary: dict[str, Any] = {
-        title: {
-            "mean": round(mean(each[title] for each in means), 2),
-            "spread": round(stdev(each[title] for each in means), 2) if len(runs) > 1 else None,
-        }
-        for title in means[0]
-    }
+    summary: dict[str, Any] = {}
+    for title in means[0]:
+        values = [each[title] for each in means if title in each]
+        spread = round(stdev(values), 2) if len(values) > 1 else None
+        summary[title] = {"mean": round(mean(values), 2), "spread": spread}
+    left_out = [run["types"] for run in runs if run["types"]]
     for k in runs[0]["weights"]:
         changes = {
             name: mean(
@@ -155,12 +162,9 @@ def _summary(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
         summary[f"change by category {k}"] = {name: round(x, 2) for name, x in changes.items()}
     summary["change by unseen type"] = {
         name: round(
-            mean(
-                100 * (run["types"][name]["after"] - run["types"][name]["before"]) for run in runs
-            ),
-            2,
+            mean(100 * (types[name]["after"] - types[name]["before"]) for types in left_out), 2
         )
-        for name in runs[0]["types"]
+        for name in (left_out[0] if left_out else ())
     }
     return summary
 
