@@ -25,11 +25,15 @@ MOST_SPLIT_ROWS = 65_280
 """Rows of one split at most: 65,536 less one tile, for a split is cut between tiles."""
 
 
+def _of_kind(kind: str, names: str) -> list[tuple[str, str]]:
+    return [(name, kind) for name in names.split()]
+
+
 def _struct(pointers: str, **numbers: str) -> np.dtype[np.void]:
     """Lay out pointers, then numbers given as `type=names`, as a C++ compiler does."""
-    fields: list[tuple[str, str]] = [(name, "u8") for name in pointers.split()]
+    fields = _of_kind("u8", pointers)
     for kind, names in numbers.items():
-        fields += [(name, kind) for name in names.split()]
+        fields += _of_kind(kind, names)
     return np.dtype(fields, align=True)
 
 
@@ -45,7 +49,7 @@ SEARCH = _struct(
 SEARCHES = np.dtype(
     [
         ("search", SEARCH, (2,)),
-        *((name, "i4") for name in "searches frames patches every_patch half_patches".split()),
+        *_of_kind("i4", "searches frames patches every_patch half_patches"),
     ],
     align=True,
 )
@@ -61,7 +65,7 @@ NORMALISE = np.dtype(
         ("planes", "u8"),
         ("mean", "f4", (3,)),
         ("std", "f4", (3,)),
-        *((name, "i4") for name in "height width stride_px".split()),
+        *_of_kind("i4", "height width stride_px"),
     ],
     align=True,
 )
@@ -95,7 +99,7 @@ def tile_of(capability: tuple[int, int]) -> Tile:
     stages = (4 if capability == (9, 0) else 3) if wide else 2
     waiting = 64 if wide else 32
     lists = patches * (CANDIDATES + waiting) * 6 + patches * 8
-    return Tile(patches, rows, threads, stages * (patches + rows) * 64 + lists + rows * 8)
+    return Tile(patches, rows, threads, stages * (patches + rows) * 64 + lists + rows * 4)
 
 
 def padded_width(width: int) -> int:
@@ -125,7 +129,7 @@ def resize_table(
         return out.astype(np.int32), np.ones((target, 1), np.float32)
     if shrinks:
         first = np.floor(out * scale).astype(np.int64)
-        taps = int(math.ceil(scale)) + 1
+        taps = math.ceil(scale) + 1
     else:
         centre = np.clip((out + 0.5) * scale - 0.5, 0, source - 1)
         first, taps = np.floor(centre).astype(np.int64), 2
