@@ -91,8 +91,8 @@ __device__ void answer(const Search& search, const Patch& patch, const Rows& row
     }
     if (__ballot_sync(WHOLE_WARP, missing)) {
         for (int w = lane; w < search.dimensions; w += 32)
-            search.residual[m * search.dimensions + w] = NAN;
-        if (lane == 0) search.evidence[m] = NAN;
+            search.residual[m * search.dimensions + w] = NOT_A_NUMBER;
+        if (lane == 0) search.evidence[m] = NOT_A_NUMBER;
         return;
     }
     const float least = __shfl_sync(WHOLE_WARP, nearest.value, 0);
@@ -123,10 +123,10 @@ __device__ void answer(const Search& search, const Patch& patch, const Rows& row
 // A patch that holds NaN or infinity has no neighbours, and no evidence that it is good.
 __device__ __forceinline__ void refuse(const Search& search, long long m, int lane) {
     if (lane < search.k) {
-        search.distances[m * search.k + lane] = NAN;
+        search.distances[m * search.k + lane] = NOT_A_NUMBER;
         search.neighbours[m * search.k + lane] = -1;
     }
     for (int w = lane; w < search.dimensions; w += 32)
-        search.residual[m * search.dimensions + w] = NAN;
-    if (lane == 0) search.evidence[m] = NAN;
+        search.residual[m * search.dimensions + w] = NOT_A_NUMBER;
+    if (lane == 0) search.evidence[m] = NOT_A_NUMBER;
 }

@@ -11,7 +11,7 @@ template <class Rows>
 __device__ Entry nearest_of_warp(const Search& search, const Patch& patch, const Rows& rows,
                                  int frame, int width, int warp, int lane) {
     const int first = search.first[frame], count = search.count[frame];
-    Entry nearest{INFINITY, NO_ROW};
+    Entry nearest{INFINITE, NO_ROW};
     for (int n = warp * TOGETHER; n < count; n += EXHAUSTIVE_WARPS * TOGETHER) {
         int row[TOGETHER];
 #pragma unroll

@@ -33,7 +33,7 @@ __device__ float approx_error(const Search& search, long long m) {
 
 // The best 32 of all splits, ascending, one a lane.
 __device__ Entry merged(const Search& search, long long m, int lane) {
-    Entry best{INFINITY, NO_ROW};
+    Entry best{INFINITE, NO_ROW};
     for (int split = 0; split < search.splits; ++split) {
         // A split's list is ascending. Backwards beside ours, the lesser of each pair are the best 32
         // of both, first rising and then falling; five exchanges sort that.
@@ -55,7 +55,7 @@ __device__ Entry merged(const Search& search, long long m, int lane) {
 template <class Rows>
 __device__ Entry measured(const Patch& patch, const Rows& rows, const Entry& candidate,
                           int candidates, int first, int width, int lane) {
-    Entry nearest{INFINITY, NO_ROW};
+    Entry nearest{INFINITE, NO_ROW};
     for (int c = 0; c < candidates; c += TOGETHER) {
         int within[TOGETHER], row[TOGETHER];
 #pragma unroll
@@ -87,7 +87,7 @@ template <class Rows> __device__ void finish(const Searches& task) {
     const float error = approx_error(search, m);
     const float limit = __shfl_sync(WHOLE_WARP, candidate.value, search.k - 1) + 2.0f * error;
     const float last = __shfl_sync(WHOLE_WARP, candidate.value, CANDIDATES - 1);
-    if (!isfinite(error) || !(last > limit || last == INFINITY)) {
+    if (!isfinite(error) || !(last > limit || last == INFINITE)) {
         if (lane == 0) search.uncertified[1 + atomicAdd(search.uncertified, 1)] = m;
         return;
     }

@@ -116,3 +116,7 @@ __device__ __forceinline__ void multiply_add(float (&sums)[4], const unsigned (&
 #endif
 }
 #endif
+
+// By these names because NVRTC knows neither INFINITY nor NAN.
+#define INFINITE __int_as_float(0x7f800000)
+#define NOT_A_NUMBER __int_as_float(0x7fc00000)

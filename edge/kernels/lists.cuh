@@ -10,10 +10,6 @@ template <class Tile> struct Lists {
     int* waiting_count;                           // (PATCHES,)
     unsigned short *best_row, *waiting_row;       // rows counted from the split's first
 
-    static constexpr int bytes(bool scaled) {
-        return Tile::PATCHES * ((CANDIDATES + Tile::WAITING) * 6 + 8) + Tile::ROWS * (scaled ? 8 : 4);
-    }
-
     __device__ Lists(unsigned char* memory, bool scaled) {
         best = reinterpret_cast<float*>(memory);
         waiting = best + Tile::PATCHES * CANDIDATES;
@@ -27,19 +23,20 @@ template <class Tile> struct Lists {
 
     // A patch that nobody asks about is bound by −inf: nothing ever waits for it.
     __device__ void clear(int thread, int asked) {
-        for (int i = thread; i < Tile::PATCHES * CANDIDATES; i += Tile::THREADS) best[i] = INFINITY;
+        for (int i = thread; i < Tile::PATCHES * CANDIDATES; i += Tile::THREADS) best[i] = INFINITE;
         for (int i = thread; i < Tile::PATCHES; i += Tile::THREADS) {
-            bound[i] = i < asked ? INFINITY : -INFINITY;
+            bound[i] = i < asked ? INFINITE : -INFINITE;
             waiting_count[i] = 0;
         }
     }
 
-    // Lets a row wait; says whether the patch must be merged before the next chunk.
-    __device__ bool add(int patch, float value, int row) {
-        const int place = atomicAdd(&waiting_count[patch], 1);
+    // Takes places for newcomers, and puts one in its place.
+    __device__ int reserve(int patch, int newcomers) {
+        return newcomers ? atomicAdd(&waiting_count[patch], newcomers) : 0;
+    }
+    __device__ void put(int patch, int place, float value, int row) {
         waiting[patch * Tile::WAITING + place] = value;
         waiting_row[patch * Tile::WAITING + place] = static_cast<unsigned short>(row);
-        return place >= Tile::FULL;
     }
 
     // Merges what waits for a patch into its list; for one whole warp. Every value counts how many
@@ -60,7 +57,7 @@ template <class Tile> struct Lists {
 #pragma unroll
         for (int f = 0; f < FRESH; ++f) {
             const int mine = lane + 32 * f;
-            fresh[f] = mine < count ? news[mine] : INFINITY;
+            fresh[f] = mine < count ? news[mine] : INFINITE;
             fresh_row[f] = waiting_row[patch * Tile::WAITING + mine];
             // Equal values: what is in the list stays before what comes.
             fresh_place[f] = mine < count ? not_above(list, fresh[f]) : CANDIDATES;

@@ -60,7 +60,7 @@ template <class T> __device__ void prepare_row(const PrepareRows& task, int n, i
     square = warp_sum(square);
     error = warp_sum(error);
     if (lane != 0) return;
-    task.norms[n] = task.valid[n] ? square : INFINITY;
+    task.norms[n] = task.valid[n] ? square : INFINITE;
     const float length = sqrtf(square) * SLACK;
     // The subtraction of the mean is off by u of the length at most.
     if (task.valid[n])
@@ -93,7 +93,7 @@ template <> __device__ void prepare_row<Int8>(const PrepareRows& task, int n, in
     uncentred = warp_sum(uncentred);
     if (lane != 0) return;
     task.scale[n] = scale;
-    task.norms[n] = task.valid[n] ? square : INFINITY;
+    task.norms[n] = task.valid[n] ? square : INFINITE;
     if (task.valid[n])
         raise_bounds(task, sqrtf(square) * SLACK, FP32_ROUNDING * sqrtf(uncentred) * SLACK);
 }

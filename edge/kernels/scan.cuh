@@ -45,21 +45,21 @@ template <class Tile, class Stored> struct Loader {
         if (tile_row <= last_row) {
             unsigned char* to = memory + stage * Shared::STAGE_BYTES;
 #pragma unroll
-            for (int i = thread; i < Tile::PATCHES * 4; i += Tile::THREADS) {
-                const int row = i / 4, chunk = i % 4;
+            for (int turn = 0; turn < Tile::PATCHES * 4 / Tile::THREADS; ++turn) {
+                const int i = thread + turn * Tile::THREADS, row = i / 4, chunk = i % 4;
                 const long long from = (long long)min(row, last_patch) * padded + column;
                 copy_16_async(to + half_place(row, chunk), patches + from * 2 + chunk * 16);
             }
             to += Shared::PATCH_BYTES;
 #pragma unroll
-            for (int i = thread; i < Tile::ROWS * ROW_CHUNKS; i += Tile::THREADS) {
+            for (int turn = 0; turn < Tile::ROWS * ROW_CHUNKS / Tile::THREADS; ++turn) {
+                const int i = thread + turn * Tile::THREADS;
                 const int row = i / ROW_CHUNKS, chunk = i % ROW_CHUNKS;
                 const long long from =
-                    ((long long)min(tile_row + row, last_row) * padded + column) *
-                    Format<Stored>::BYTES;
+                    (long long)min(tile_row + row, last_row) * padded + column;
                 const int place = Format<Stored>::SCALED ? int8_place(row, chunk)
                                                          : half_place(row, chunk);
-                copy_16_async(to + place, rows + from + chunk * 16);
+                copy_16_async(to + place, rows + from * Format<Stored>::BYTES + chunk * 16);
             }
             column += K_STEP;
             if (column == padded) column = 0, tile_row += Tile::ROWS;
@@ -122,11 +122,14 @@ template <class Tile, class Stored> struct WarpProduct {
     }
 };
 
-// Hands the products of a tile to the lists, eight rows of each warp at a time.
+// Hands the products of a tile to the lists, eight rows of each warp at a time. Of those a lane has
+// two for each of its patches; places for all of them are asked for before any is used, because an
+// atomic of shared memory takes as long as a hundred other instructions.
 template <class Tile, class Stored>
 __device__ void hand_in(const WarpProduct<Tile, Stored>& product, Lists<Tile>& lists,
                         int first_patch, int first_row, int tile_row, int warp, int lane) {
     using Product = WarpProduct<Tile, Stored>;
+    constexpr int MINE = 2 * Product::DOWN; // patches of a lane
 #pragma unroll
     for (int j = 0; j < Product::ACROSS; ++j) {
         const int row = first_row + 8 * j + 2 * (lane % 4); // and the next one
@@ -136,20 +139,29 @@ __device__ void hand_in(const WarpProduct<Tile, Stored>& product, Lists<Tile>& l
             factor[0] *= lists.scale[row];
             factor[1] *= lists.scale[row + 1];
         }
+        float value[MINE][2], bound[MINE];
+        int place[MINE], newcomers[MINE];
         bool full = false;
 #pragma unroll
-        for (int i = 0; i < Product::DOWN; ++i)
+        for (int p = 0; p < MINE; ++p) {
+            bound[p] = lists.bound[first_patch + 8 * p + lane / 4];
 #pragma unroll
-            for (int half = 0; half < 2; ++half) {
-                const int patch = first_patch + 16 * i + 8 * half + lane / 4;
-                const float bound = lists.bound[patch];
+            for (int r = 0; r < 2; ++r)
+                value[p][r] = fmaf(factor[r], product.sums[p / 2][j][p % 2 * 2 + r], norm[r]);
+            newcomers[p] = (value[p][0] < bound[p]) + (value[p][1] < bound[p]);
+        }
 #pragma unroll
-                for (int r = 0; r < 2; ++r) {
-                    const float value =
-                        fmaf(factor[r], product.sums[i][j][2 * half + r], norm[r]);
-                    if (value < bound) full |= lists.add(patch, value, tile_row + row + r);
-                }
-            }
+        for (int p = 0; p < MINE; ++p)
+            place[p] = lists.reserve(first_patch + 8 * p + lane / 4, newcomers[p]);
+#pragma unroll
+        for (int p = 0; p < MINE; ++p) {
+            const int patch = first_patch + 8 * p + lane / 4;
+            full |= place[p] + newcomers[p] > Tile::FULL;
+            if (value[p][0] < bound[p])
+                lists.put(patch, place[p]++, value[p][0], tile_row + row);
+            if (value[p][1] < bound[p])
+                lists.put(patch, place[p], value[p][1], tile_row + row + 1);
+        }
         if (__syncthreads_or(full)) {
             for (int patch = warp; patch < Tile::PATCHES; patch += Tile::WARPS)
                 if (lists.waiting_count[patch] > Tile::FULL) lists.merge(patch, lane);
@@ -187,7 +199,7 @@ __device__ void scan(const Search& search, int frame, int patches) {
         // Asked for now and stored after the products: nobody waits for global memory.
         const bool inside = tile_row + thread < share.count;
         const int row = share.first + tile_row + thread;
-        const float norm = inside ? search.norms[row] : INFINITY;
+        const float norm = inside ? search.norms[row] : INFINITE;
         float scale = 0.0f;
         if constexpr (Format<Stored>::SCALED) scale = inside ? search.scale[row] : 0.0f;
         product.clear();
@@ -216,7 +228,7 @@ __device__ void scan(const Search& search, int frame, int patches) {
         const int row = lists.best_row[patch * CANDIDATES + lane];
         const long long at = ((m + patch) * search.splits + blockIdx.y) * CANDIDATES + lane;
         search.approx[at] = value;
-        search.candidates[at] = value < INFINITY ? share.offset + row : -1;
+        search.candidates[at] = value < INFINITE ? share.offset + row : -1;
     }
 }
 

@@ -48,5 +48,7 @@ template <> struct Format<Int8> {
 template <class Tile, class Stored> struct Layout {
     static constexpr int PATCH_BYTES = Tile::PATCHES * K_STEP * 2;
     static constexpr int STAGE_BYTES = PATCH_BYTES + Tile::ROWS * K_STEP * Format<Stored>::BYTES;
-    static constexpr int LISTS = Tile::STAGES * STAGE_BYTES;
+    static constexpr int LISTS = Tile::STAGES * STAGE_BYTES; // where the lists begin
+    static constexpr int BYTES = LISTS + Tile::PATCHES * ((CANDIDATES + Tile::WAITING) * 6 + 8) +
+                                 Tile::ROWS * (Format<Stored>::SCALED ? 8 : 4);
 };

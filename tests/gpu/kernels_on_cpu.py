@@ -60,24 +60,23 @@ class KernelsOnCpu:
 @functools.cache
 def kernels_for(capability: tuple[int, int]) -> KernelsOnCpu:
     """The kernels of a chip of `CHIPS`; compiled unless the same sources were before."""
-    return KernelsOnCpu(built(CHIPS[capability], KERNELS), capability)
+    return KernelsOnCpu(built(CHIPS[capability]), capability)
 
 
-def built(architecture: int, kernels: Path) -> Path:
-    """Compile the kernels in a folder for the CPU."""
-    sources = sorted([*kernels.glob("*.cu*"), *SHIM.iterdir()])
-    digest = hashlib.sha256(b"\0".join(path.read_bytes() for path in sources)).hexdigest()[:16]
-    library = ROOT / f"build/kernels_on_cpu/{digest}-{architecture}.so"
+def built(architecture: int, folder: Path = KERNELS, source: Path | None = None) -> Path:
+    """Compile the kernels of a folder for the CPU, or another source on the shim."""
+    source = source or SHIM / "kernels_on_cpu.cpp"
+    seen = sorted([*folder.glob("*.cu*"), *SHIM.iterdir()])
+    digest = hashlib.sha256(b"\0".join(path.read_bytes() for path in seen)).hexdigest()[:16]
+    library = ROOT / f"build/kernels_on_cpu/{digest}-{source.stem}-{architecture}.so"
     if not library.exists():
         library.parent.mkdir(parents=True, exist_ok=True)
         fresh = library.with_suffix(f".{os.getpid()}")
-        subprocess.run(
-            ["g++", "-std=c++17", "-O2", "-march=native", "-ffp-contract=off", "-Wall", "-Wextra"]
-            + ["-Wno-unknown-pragmas", "-Werror", "-fPIC", "-shared"]
-            + [f"-D__CUDA_ARCH__={architecture}", f"-I{kernels}", f"-I{SHIM}"]
-            + ["-o", str(fresh), str(SHIM / "kernels_on_cpu.cpp")],
-            check=True,
-        )
+        language = ["-std=c++17", "-O2", "-march=native", "-ffp-contract=off"]
+        warnings = ["-Wall", "-Wextra", "-Wno-unknown-pragmas", "-Werror"]
+        chip = [f"-D__CUDA_ARCH__={architecture}", f"-I{folder}", f"-I{SHIM}"]
+        out = ["-fPIC", "-shared", "-o", str(fresh)]
+        subprocess.run(["g++", *language, *warnings, *chip, *out, str(source)], check=True)
         fresh.replace(library)
     return library
 

@@ -173,7 +173,7 @@ inline std::string launch(dim3 grid, dim3 size, std::size_t shared_bytes,
     if (threads == 0 || threads % 32 || threads > 1024) return "a block must be of whole warps";
     b.lanes.resize(threads);
     b.stacks.resize(threads * STACK_BYTES);
-    b.shared.resize(shared_bytes + GUARD_BYTES + 128);
+    b.shared.resize(shared_bytes + GUARD_BYTES);
     b.fixed.resize(FIXED_ARRAYS * FIXED_BYTES);
     b.body = std::move(body);
     Block* const outer = block;

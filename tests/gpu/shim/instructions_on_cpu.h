@@ -70,6 +70,8 @@ template <int OPEN> void wait_for_copies() {
 
 namespace on_cpu {
 
+inline long bank_conflicts = 0; // rows of a matrix that had to wait for others of it
+
 struct MatrixLoad {
     const void* row;
     unsigned* result;
@@ -78,6 +80,14 @@ struct MatrixLoad {
 // ldmatrix.m8n8.x4.b16: lane 8m + r brings row r of matrix m; lane l gets, of each matrix, the two
 // elements 2·(l mod 4) and the next of row l / 4.
 inline void load_matrices(void* const* arguments) {
+    for (int m = 0; m < 4; ++m) {
+        unsigned places = 0; // of 16 bytes, among the 128 that shared memory reads at once
+        for (int row = 0; row < 8; ++row) {
+            const auto* bringer = static_cast<MatrixLoad*>(arguments[8 * m + row]);
+            places |= 1u << (reinterpret_cast<std::uintptr_t>(bringer->row) / 16 % 8);
+        }
+        bank_conflicts += 8 - __builtin_popcount(places);
+    }
     for (int lane = 0; lane < 32; ++lane)
         for (int m = 0; m < 4; ++m) {
             const auto* bringer = static_cast<MatrixLoad*>(arguments[8 * m + lane / 4]);

@@ -54,13 +54,13 @@ extern "C" const char* kernel_launch(const char* name, const void* argument, con
     return failure.empty() ? nullptr : failure.c_str();
 }
 
+extern "C" long bank_conflicts() { return on_cpu::bank_conflicts; }
 extern "C" void set_order(int order) { on_cpu::order = order; }
 
-// The dynamic shared memory that `scan` of this chip needs.
+// What `tile_of` in arguments.py says in its own words.
 extern "C" int scan_numbers(int which) {
-    const int bytes = Layout<ChipTile, Half>::LISTS + Lists<ChipTile>::bytes(false);
-    const int numbers[] = {ChipTile::PATCHES, ChipTile::ROWS, ChipTile::THREADS, bytes,
-                           Layout<ChipTile, Int8>::LISTS + Lists<ChipTile>::bytes(true)};
+    const int numbers[] = {ChipTile::PATCHES, ChipTile::ROWS, ChipTile::THREADS,
+                           Layout<ChipTile, Half>::BYTES, Layout<ChipTile, Int8>::BYTES};
     return numbers[which];
 }
 
