@@ -52,6 +52,17 @@ class KernelsOnCpu:
         if failure is not None:
             raise KernelError(f"{name}: {failure.decode()}")
 
+    def launch_watched(self, buffers, *launched):
+        """`launch`, where a background copy from anywhere but those buffers is an error."""
+        arrays = [(array.ctypes.data, array.nbytes) for array in buffers.arrays]
+        begins = (ctypes.c_void_p * len(arrays))(*(begin for begin, _ in arrays))
+        sizes = (ctypes.c_size_t * len(arrays))(*(nbytes for _, nbytes in arrays))
+        self.library.set_readable(begins, sizes, len(arrays))
+        try:
+            self.launch(*launched)
+        finally:
+            self.library.set_readable(None, None, 0)
+
     def set_order(self, order):
         """Let blocks, warps and lanes run in another order: 0 ascending, 1 descending, 2… mixed."""
         self.library.set_order(order)
@@ -85,6 +96,7 @@ class Buffers:
     """Guarded copies of arrays, at addresses that a kernel may be given."""
 
     def __init__(self) -> None:
+        self.arrays: list[np.ndarray] = []
         self.held: list[tuple[np.ndarray, np.ndarray]] = []
 
     def hold(self, array):
@@ -97,6 +109,7 @@ class Buffers:
         guards = np.ones(len(raw), bool)
         guards[begin : begin + array.nbytes] = False
         self.held.append((raw, guards))
+        self.arrays.append(inside)
         return inside
 
     def empty(self, shape, dtype):

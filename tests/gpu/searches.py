@@ -192,7 +192,8 @@ def search(kernels, *questions: Question, kind: str = "f16", exhaustively: bool 
         queries = "bf16" if kind == "bf16" else "f16"
         grid = (-(-P // tile.patches), splits, B * both)
         kernels.launch(f"prepare_queries_{queries}", task, (warps, both), (256,))
-        kernels.launch(f"scan_{kind}", task, grid, (tile.threads,), tile.shared_bytes)
+        scan = (f"scan_{kind}", task, grid, (tile.threads,), tile.shared_bytes)
+        kernels.launch_watched(buffers, *scan)
         kernels.launch(f"finish_{slow}", task, (warps, both), (256,))
     kernels.launch(f"exhaustive_{slow}", task, (3, both), (256,))
     buffers.check()

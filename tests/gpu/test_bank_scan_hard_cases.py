@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 
 from tests.gpu.kernels_on_cpu import CHIPS, kernels_for
-from tests.gpu.searches import assert_true, example, search
+from tests.gpu.searches import approx_error, assert_true, example, search
 
 EVERY_CHIP = pytest.mark.parametrize("chip", CHIPS)
 
 
 @EVERY_CHIP
-def test_of_equal_rows_the_lower_is_nearer(chip):
-    question = example(1, 20, 400, 20, k=6, splits=3)
+@pytest.mark.parametrize("splits", [1, 3])
+def test_of_equal_rows_the_lower_is_nearer(chip, splits):
+    question = example(1, 20, 400, 20, k=6, splits=splits)
     question.bank[:] = question.bank[np.arange(400) // 4 % 40]
 
     (answers,) = search(kernels_for(chip), question)
@@ -50,6 +51,30 @@ def test_rows_nearer_to_each_other_than_rounding_are_all_looked_at(chip, kind):
 
     assert set(answers.uncertified) >= {0, 1, 2, 3}
     assert len(answers.uncertified) < 9
+    assert_true(question, answers)
+
+
+@EVERY_CHIP
+@pytest.mark.parametrize("kind", ["f16", "s8"])
+def test_a_patch_is_certified_if_its_32nd_candidate_lies_beyond_the_error_and_only_then(chip, kind):
+    """Crowds of 40 rows, from far smaller than the error to far larger, and a patch beside each."""
+    question = example(1, 24, 960, 30, k=3, splits=2, places=False)
+    rng = np.random.default_rng(5)
+    radii = np.geomspace(1e-4, 0.3, 24).astype(np.float32)
+    centres = 1 + rng.standard_normal((24, 30), np.float32)
+    crowds = radii[:, None, None] * rng.standard_normal((24, 40, 30), np.float32)
+    question.bank[:] = (centres[:, None] + crowds).reshape(960, 30)
+    question.patches[0] = centres + 0.3
+
+    (answers,) = search(kernels_for(chip), question, kind=kind)
+
+    approx = np.sort(answers.approx[0].reshape(24, -1).astype(np.float64), axis=1)
+    beyond = (approx[:, 31] - approx[:, 2]) / (2 * approx_error(question, answers)[0])
+    clear = np.abs(beyond - 1) > 1e-3
+    listed = np.isin(np.arange(24), answers.uncertified)
+    assert (listed == (beyond <= 1))[clear].all()
+    assert ((beyond > 0.5) & (beyond < 1)).any(), "some just miss it"
+    assert ((beyond > 1) & (beyond < 2)).any(), "some just make it"
     assert_true(question, answers)
 
 

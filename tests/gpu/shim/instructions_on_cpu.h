@@ -53,8 +53,28 @@ inline void bytes_to_halves(unsigned word, unsigned& low, unsigned& high) {
 
 // --- copies that go on in the background ---------------------------------------------------------
 
+namespace on_cpu {
+
+// The arrays that may be read, if they were named: a copy from elsewhere is an error then.
+struct Readable {
+    const unsigned char* begin;
+    std::size_t bytes;
+};
+inline std::vector<Readable> readable;
+
+inline bool may_read_16(const void* from) {
+    for (const Readable& array : readable) {
+        const auto offset = std::size_t(static_cast<const unsigned char*>(from) - array.begin);
+        if (offset < array.bytes && offset + 16 <= array.bytes) return true;
+    }
+    return readable.empty();
+}
+
+} // namespace on_cpu
+
 // Nothing is copied before it is waited for: whoever reads too early reads poison.
 inline void copy_16_async(void* to, const void* from) {
+    if (!on_cpu::may_read_16(from)) on_cpu::block->failure = "a copy from beyond an array";
     on_cpu::block->now->copies.back().push_back({to, from});
 }
 inline void close_copies() { on_cpu::block->now->copies.emplace_back(); }
@@ -112,6 +132,22 @@ template <class T> const float* widened() {
     return table.data();
 }
 
+// Whether sums are cut off as roughly as a tensor core may, instead of rounded; slow.
+inline bool cuts_off = false;
+
+// The terms of a sum, each cut off below the 24th bit of the largest, and so is their sum.
+inline float cut_off_sum(const float* terms, int count) {
+    float largest = 0;
+    for (int i = 0; i < count; ++i) largest = std::fmax(largest, std::fabs(terms[i]));
+    if (largest == 0 || !std::isfinite(largest)) return largest;
+    const double unit = std::ldexp(1.0, std::ilogb(largest) - 23);
+    double sum = 0;
+    for (int i = 0; i < count; ++i) sum += std::trunc(terms[i] / unit) * unit;
+    if (sum == 0) return 0;
+    const double last = std::ldexp(1.0, std::ilogb(sum) - 23);
+    return float(std::trunc(sum / last) * last);
+}
+
 // mma.m16n8kD.row.col, D = 8 · DEPTHS. Of the left matrix (16, D), register r of lane l holds the
 // elements k = 2·(l mod 4) and the next, of row l / 4 + 8·(r mod 2), 8·(r / 2) further; of the right
 // (D, 8), register r holds k alike of column l / 4; of the sums (16, 8), register r is column
@@ -119,7 +155,7 @@ template <class T> const float* widened() {
 template <class T, int DEPTHS> void multiply(void* const* arguments) {
     constexpr int D = 8 * DEPTHS;
     const float* value = widened<T>();
-    float left[16][D], right[D][8], sums[16][8] = {};
+    float left[16][D], right[D][8], sums[16][8];
     for (int lane = 0; lane < 32; ++lane) {
         const auto* p = static_cast<const Product*>(arguments[lane]);
         for (int depth = 0; depth < DEPTHS; ++depth)
@@ -131,13 +167,26 @@ template <class T, int DEPTHS> void multiply(void* const* arguments) {
                 right[k][lane / 4] = value[p->right[depth] >> 16 * pair & 0xffff];
             }
     }
-    for (int row = 0; row < 16; ++row)
-        for (int k = 0; k < D; ++k)
-            for (int column = 0; column < 8; ++column)
-                sums[row][column] += left[row][k] * right[k][column];
     for (int lane = 0; lane < 32; ++lane)
         for (int r = 0; r < 4; ++r)
-            static_cast<Product*>(arguments[lane])->sums[r] +=
+            sums[lane / 4 + 8 * (r / 2)][2 * (lane % 4) + r % 2] =
+                static_cast<Product*>(arguments[lane])->sums[r];
+    for (int row = 0; row < 16; ++row)
+        if (cuts_off) {
+            for (int column = 0; column < 8; ++column) {
+                float terms[D + 1];
+                for (int k = 0; k < D; ++k) terms[k] = left[row][k] * right[k][column];
+                terms[D] = sums[row][column];
+                sums[row][column] = cut_off_sum(terms, D + 1);
+            }
+        } else {
+            for (int k = 0; k < D; ++k)
+                for (int column = 0; column < 8; ++column)
+                    sums[row][column] += left[row][k] * right[k][column];
+        }
+    for (int lane = 0; lane < 32; ++lane)
+        for (int r = 0; r < 4; ++r)
+            static_cast<Product*>(arguments[lane])->sums[r] =
                 sums[lane / 4 + 8 * (r / 2)][2 * (lane % 4) + r % 2];
 }
 

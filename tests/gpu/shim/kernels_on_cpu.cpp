@@ -55,6 +55,12 @@ extern "C" const char* kernel_launch(const char* name, const void* argument, con
 }
 
 extern "C" long bank_conflicts() { return on_cpu::bank_conflicts; }
+extern "C" void set_readable(const void* const* begins, const std::size_t* bytes, int arrays) {
+    on_cpu::readable.clear();
+    for (int i = 0; i < arrays; ++i)
+        on_cpu::readable.push_back({static_cast<const unsigned char*>(begins[i]), bytes[i]});
+}
+extern "C" void set_cuts_off(int cuts_off) { on_cpu::cuts_off = cuts_off; }
 extern "C" void set_order(int order) { on_cpu::order = order; }
 
 // What `tile_of` in arguments.py says in its own words.
