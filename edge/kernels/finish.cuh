@@ -13,9 +13,10 @@
 // second order. Σ|q̂ᵢx̂ᵢ| ≤ ‖q̂‖·‖x̂‖.
 //
 // Let a_K be the K-th least approx. The K nearest rows have approx ≤ a_K + 2ε: the K rows up to a_K
-// are all within a_K + ‖q‖² + ε, so the K-th true distance is, and a row beyond a_K + 2ε is farther. Hence
-// all neighbours are among the candidates if the 32nd lies beyond a_K + 2ε, or if the range has no 32
-// valid rows; then the patch is certified. Otherwise exhaustive.cuh looks at every row.
+// are all within a_K + ‖q‖² + ε, so the K-th true distance is, and a row beyond a_K + 2ε is farther.
+// Hence all neighbours are among the candidates unless the 32nd of some split is not beyond
+// a_K + 2ε either, and may hide others like it; a list that is not full hides nothing. Patches
+// that nothing is hidden from are certified. For the others exhaustive.cuh looks at every row.
 #pragma once
 
 constexpr float SUM_ERROR = 1.3f * 2.0f * FP32_ROUNDING;
@@ -31,15 +32,19 @@ __device__ float approx_error(const Search& search, long long m) {
     return (2.0f * rounding + 2.0f * sums + norms + 4.0f * FP32_ROUNDING * Q * X) * SLACK;
 }
 
+__device__ Entry candidate_of(const Search& search, long long m, int split, int place) {
+    const long long at = (m * search.splits + split) * CANDIDATES + place;
+    const int row = search.candidates[at];
+    return {search.approx[at], row < 0 ? NO_ROW : row};
+}
+
 // The best 32 of all splits, ascending, one a lane.
 __device__ Entry merged(const Search& search, long long m, int lane) {
     Entry best{INFINITE, NO_ROW};
     for (int split = 0; split < search.splits; ++split) {
         // A split's list is ascending. Backwards beside ours, the lesser of each pair are the best 32
         // of both, first rising and then falling; five exchanges sort that.
-        const long long at = (m * search.splits + split) * CANDIDATES + (CANDIDATES - 1 - lane);
-        const int row = search.candidates[at];
-        const Entry other{search.approx[at], row < 0 ? NO_ROW : row};
+        const Entry other = candidate_of(search, m, split, CANDIDATES - 1 - lane);
         if (other.before(best)) best = other;
 #pragma unroll
         for (int mask = 16; mask > 0; mask /= 2) {
@@ -51,11 +56,24 @@ __device__ Entry merged(const Search& search, long long m, int lane) {
     return best;
 }
 
-// Exact squared distances of the candidates that may be neighbours, ascending.
+// Whether the full list of a split ends before the limit, so that there may be more.
+__device__ bool hides_some(const Search& search, long long m, float limit, int lane) {
+    bool hides = false;
+    for (int split = lane; split < search.splits; split += 32) {
+        const float last =
+            search.approx[(m * search.splits + split) * CANDIDATES + CANDIDATES - 1];
+        hides |= last <= limit && last < INFINITE;
+    }
+    return __ballot_sync(WHOLE_WARP, hides) != 0;
+}
+
+// Puts the exact squared distances of an ascending list's candidates up to the limit where they
+// belong among the nearest.
 template <class Rows>
-__device__ Entry measured(const Patch& patch, const Rows& rows, const Entry& candidate,
-                          int candidates, int first, int width, int lane) {
-    Entry nearest{INFINITE, NO_ROW};
+__device__ void measure(Entry& nearest, const Patch& patch, const Rows& rows,
+                        const Entry& candidate, float limit, int first, int width, int lane) {
+    const int candidates = __popc(__ballot_sync(
+        WHOLE_WARP, candidate.row != NO_ROW && candidate.value <= limit));
     for (int c = 0; c < candidates; c += TOGETHER) {
         int within[TOGETHER], row[TOGETHER];
 #pragma unroll
@@ -69,7 +87,6 @@ __device__ Entry measured(const Patch& patch, const Rows& rows, const Entry& can
         for (int t = 0; t < TOGETHER; ++t)
             if (c + t < candidates) insert(nearest, {squared[t], within[t]}, lane);
     }
-    return nearest;
 }
 
 template <class Rows> __device__ void finish(const Searches& task) {
@@ -86,17 +103,22 @@ template <class Rows> __device__ void finish(const Searches& task) {
     const Entry candidate = merged(search, m, lane);
     const float error = approx_error(search, m);
     const float limit = __shfl_sync(WHOLE_WARP, candidate.value, search.k - 1) + 2.0f * error;
-    const float last = __shfl_sync(WHOLE_WARP, candidate.value, CANDIDATES - 1);
-    if (!isfinite(error) || !(last > limit || last == INFINITE)) {
+    if (!isfinite(error) || hides_some(search, m, limit, lane)) {
         if (lane == 0) search.uncertified[1 + atomicAdd(search.uncertified, 1)] = m;
         return;
     }
-    const int candidates = __popc(__ballot_sync(
-        WHOLE_WARP, candidate.row != NO_ROW && candidate.value <= limit));
     const Patch patch(search, m, task.half_patches);
     const int width = width_of(search), first = search.first[m / task.patches];
     const Rows rows(search, width);
-    const Entry nearest = measured(patch, rows, candidate, candidates, first, width, lane);
+    Entry nearest{INFINITE, NO_ROW};
+    const float last = __shfl_sync(WHOLE_WARP, candidate.value, CANDIDATES - 1);
+    if (last > limit || last == INFINITE) {
+        measure(nearest, patch, rows, candidate, limit, first, width, lane);
+    } else { // More than 32 in all, though no split holds as many: a crowd spread over splits.
+        for (int split = 0; split < search.splits; ++split)
+            measure(nearest, patch, rows, candidate_of(search, m, split, lane), limit, first, width,
+                    lane);
+    }
     answer(search, patch, rows, m, nearest, first, weights + warp * MOST_NEIGHBOURS,
            places + warp * MOST_NEIGHBOURS, lane);
 }
