@@ -23,6 +23,10 @@ WHEN_WAITED_FOR, OTHERS_FIRST, AT_ONCE = 0, 1, 2
 """Orders in which streams run: `emulator.h`, `Schedule`."""
 
 
+# The driver has functions that are deprecated, and pycuda links with them.
+WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wno-deprecated-declarations")
+
+
 @dataclass(frozen=True)
 class Counters:
     """How many of each kind live now; `launches` is how many kernels have run."""
@@ -126,11 +130,8 @@ def _folder_of(sources) -> Path:
 
 
 def _compile(*arguments: str) -> None:
-    subprocess.run(
-        ["g++", "-std=c++17", "-O1", "-fPIC", "-Wall", "-Wextra", "-Wno-deprecated-declarations"]
-        + [f"-I{cuda_include()}", *arguments],
-        check=True,
-    )
+    options = ("-std=c++17", "-O1", "-fPIC", *WARNINGS, f"-I{cuda_include()}")
+    subprocess.run(["g++", *options, *arguments], check=True)
 
 
 def _not_emulated(objects: Sequence[Path]) -> str:
