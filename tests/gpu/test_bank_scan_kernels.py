@@ -7,7 +7,7 @@ import pytest
 
 from edge.kernels import arguments
 from tests.gpu.kernels_on_cpu import CHIPS, kernels_for
-from tests.gpu.searches import approx_error, assert_true, example, search
+from tests.gpu.searches import UNIT, approx_error, assert_true, example, search
 
 # Awkward on purpose: next to nothing here is a multiple of a warp, a tile or a stage.
 SHAPES = [
@@ -120,22 +120,66 @@ def test_patches_may_come_in_half_precision():
     assert_true(question, answers)
 
 
-@pytest.mark.parametrize("kind", ["f16", "s8"])
+@pytest.mark.parametrize(
+    ("kind", "exhaustively"), [("f16", False), ("s8", False), ("f16", True)], ids=str
+)
 @pytest.mark.parametrize("chip", CHIPS)
-def test_the_answer_does_not_depend_on_who_runs_first(chip, kind):
+def test_the_answer_does_not_depend_on_who_runs_first(chip, kind, exhaustively):
     """Threads of other orders give other answers where a barrier is missing."""
-    kernels, question = kernels_for(chip), example(1, 130, 700, 62, k=8, splits=1)
-    (first,) = search(kernels, question, kind=kind)
+    P, N = (20, 90) if exhaustively else (130, 700)
+    kernels, question = kernels_for(chip), example(1, P, N, 62, k=8, splits=1)
+    (first,) = search(kernels, question, kind=kind, exhaustively=exhaustively)
 
     for order in (1, 2, 5):
         kernels.set_order(order)
         try:
-            (other,) = search(kernels, question, kind=kind)
+            (other,) = search(kernels, question, kind=kind, exhaustively=exhaustively)
         finally:
             kernels.set_order(0)
 
         for name in ("distances", "neighbours", "residual", "evidence", "approx"):
             np.testing.assert_array_equal(getattr(first, name), getattr(other, name))
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+def test_a_split_without_rows_has_no_candidates(chip):
+    question = example(1, 70, 40, 20, k=3, splits=3)
+
+    (answers,) = search(kernels_for(chip), question)
+
+    approx = answers.approx[0]  # (P, S, 32)
+    assert (np.isposinf(approx).all(axis=2).sum(axis=1) == 2).all()
+    assert (np.diff(np.where(np.isinf(approx), 1e9, approx), axis=2) >= 0).all()
+    assert (answers.candidates[0][np.isposinf(approx)] == -1).all()
+
+
+@pytest.mark.parametrize(("kind", "precision"), [("f16", 2.0**-11), ("bf16", 2.0**-8)])
+def test_lengths_and_errors_are_bounded_from_above_and_hardly_more(kind, precision):
+    question = example(1, 30, 200, 100, valid=0.8)
+    question.bank[~question.valid] *= 10
+
+    (answers,) = search(kernels_for((9, 0)), question, kind=kind)
+
+    rows = question.bank[question.valid].astype(np.float64)
+    mean = rows.mean(axis=0).astype(np.float32)
+    for vectors, lengths, errors in (
+        (rows - mean, answers.bounds[0], answers.bounds[1]),
+        (question.located[0] - mean.astype(np.float64), *answers.query_bounds[0].T),
+    ):
+        rounded = vectors.astype(np.float16).astype(np.float64)
+        if kind == "bf16":
+            bits = vectors.astype(np.float32).view(np.uint32)
+            rounded = ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16 << 16).view(np.float32)
+        length = np.linalg.norm(vectors, axis=1)
+        error = np.linalg.norm(vectors - rounded, axis=1)
+        if np.ndim(lengths) == 0:
+            length, error = length.max(), error.max()
+        assert (lengths >= length).all()
+        assert (lengths <= 1.0001 * length).all()
+        assert (errors >= error).all()
+        # u of the length is on top, for the subtraction of the mean.
+        assert (errors <= 1.01 * error + 1.1 * UNIT * length).all()
+        assert (errors < precision * length).all()
 
 
 @pytest.mark.parametrize(("rows", "splits"), [(arguments.MOST_SPLIT_ROWS, 1), (66_000, 2)])
