@@ -11,6 +11,7 @@ import pytest
 
 from edge.kernels import binary
 from tests.gpu import emulated_driver
+from tests.gpu.kernels_on_cpu import built
 
 
 @pytest.fixture(scope="session")
@@ -56,3 +57,9 @@ def write_module(folder, library):
 def probe_folder(tmp_path_factory):
     """Kernels that do one thing, right or wrong: `driver/probe.cpp`."""
     return write_module(tmp_path_factory.mktemp("probe"), emulated_driver.built_probe())
+
+
+@pytest.fixture(scope="session")
+def kernels_folder(tmp_path_factory):
+    """The kernels themselves, for capability 8.6, as a binary that the emulated driver loads."""
+    return write_module(tmp_path_factory.mktemp("kernels"), built(860))

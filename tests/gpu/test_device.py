@@ -57,7 +57,7 @@ def expected():
     return np.arange(N) + 7
 
 
-# --- what is right comes out right, in every order -------------------------------------------------
+# --- what is right comes out right, in every order ---
 
 
 def test_work_on_one_stream_is_done_in_its_order(any_schedule, bench, expected):
@@ -80,7 +80,7 @@ def test_a_stream_that_waits_for_an_event_sees_what_came_before(any_schedule, be
     np.testing.assert_array_equal(bench.taken, expected)
 
 
-# --- what lacks a synchronisation comes out wrong ----------------------------------------------------
+# --- what lacks a synchronisation comes out wrong ---
 
 
 def test_reading_before_waiting_reads_nothing_of_the_answer(bench, expected):
@@ -128,7 +128,7 @@ def test_an_asynchronous_copy_of_ordinary_memory_is_refused(driver, bench):
     assert "not page-locked" in driver.failure()
 
 
-# --- what leaves its memory is caught ----------------------------------------------------------------
+# --- what leaves its memory is caught ---
 
 
 @pytest.fixture
@@ -168,7 +168,7 @@ def test_after_a_broken_context_the_next_one_works(driver, bench, expected):
     test_work_on_one_stream_is_done_in_its_order(driver, bench, expected)
 
 
-# --- opening and closing -----------------------------------------------------------------------------
+# --- opening and closing ---
 
 
 def test_running_out_half_way_frees_what_was_held(driver, probe_folder):
@@ -177,7 +177,7 @@ def test_running_out_half_way_frees_what_was_held(driver, probe_folder):
 
     with open_device(kernels=probe_folder) as device:
         with (
-            pytest.raises(DeviceError, match="1048576 bytes of device memory.*not enough"),
+            pytest.raises(DeviceError, match=r"1048576 bytes of device memory.*not enough"),
             device_arrays(device, wanted),
         ):
             pytest.fail("there is no room for both")
@@ -213,7 +213,7 @@ def test_a_chip_without_our_kind_of_tensor_cores_is_refused(driver, probe_folder
 
 
 def test_a_gpu_that_is_not_there_is_refused(driver, probe_folder):
-    with pytest.raises(DeviceError, match="no GPU 3.*has 1"), open_device(3, probe_folder):
+    with pytest.raises(DeviceError, match=r"no GPU 3.*has 1"), open_device(3, probe_folder):
         pytest.fail("opened")
 
 

@@ -5,10 +5,10 @@
 
 #include <csetjmp>
 #include <csignal>
+#include <cstdlib>
 #include <cstring>
 #include <dlfcn.h>
 #include <elf.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 namespace emulator {
@@ -57,8 +57,10 @@ std::size_t bytes_of(const Elf64_Ehdr& head) {
     return head.e_shoff + std::size_t{head.e_shnum} * head.e_shentsize;
 }
 
+// A file of its own for each image: the loader takes what has the name of an open library for it.
 void* open_library(const void* image, std::size_t bytes) {
-    const int file = memfd_create("module", 0);
+    char path[] = "/tmp/emulated_module_XXXXXX";
+    const int file = mkstemp(path);
     if (file < 0) return nullptr;
     std::size_t written = 0;
     while (written < bytes) {
@@ -66,10 +68,10 @@ void* open_library(const void* image, std::size_t bytes) {
         if (n <= 0) break;
         written += std::size_t(n);
     }
-    const std::string path = "/proc/self/fd/" + std::to_string(file);
-    void* library = written == bytes ? dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL) : nullptr;
-    if (!library) refuses(CUDA_ERROR_INVALID_IMAGE, std::string("dlopen: ") + dlerror());
     close(file);
+    void* library = written == bytes ? dlopen(path, RTLD_NOW | RTLD_LOCAL) : nullptr;
+    if (!library) refuses(CUDA_ERROR_INVALID_IMAGE, std::string("dlopen: ") + dlerror());
+    unlink(path);
     return library;
 }
 
