@@ -5,7 +5,7 @@
 #pragma once
 
 constexpr int CANDIDATES = 32;      // kept for each patch and split: one for each lane of a warp
-constexpr int MOST_NEIGHBOURS = 16; // K at most: half the candidates, so that a certificate is likely
+constexpr int MOST_NEIGHBOURS = 16; // K at most: half the candidates, to make certificates likely
 constexpr int K_STEP = 32;          // columns of a stage; Wp is a multiple of it
 
 // Pointers first, so that no compiler puts a gap between fields.

@@ -4,19 +4,20 @@
 //
 //     ε = 2·[Δq·X + (Q + Δq)·Δx]                 q̂ and x̂ in place of q and x (Cauchy–Schwarz)
 //       + 2·A·Wp·(Q + Δq)·(X + Δx)               the tensor cores' sums
-//       + (Wp/32 + 10)·u·X² + 2u·(X² + 2·Q·X)    ‖x‖² in FP32, and the last subtraction
+//       + (Wp/32 + 10)·u·X² + 2u·(X² + 2·Q·X)    ‖x‖², the last subtraction and a_K + 2ε, in FP32
 //
-// with Q = ‖q‖, Δq = ‖q − q̂‖ of the patch, X and Δx the largest of the bank's rows, u = 2⁻²⁴. Tensor
-// cores align the products of one instruction and the sum so far to the largest of them and may
-// cut off below 2⁻²³ of it: with n addends a step loses at most (n + 1)·2⁻²³·Σ|q̂ᵢx̂ᵢ|. Steps of 16 have 17,
-// of 8 have 9: 18/16 and 10/8 for each column, so A = 1.25·2⁻²³ serves both; 1.3 takes in what is of
-// second order. Σ|q̂ᵢx̂ᵢ| ≤ ‖q̂‖·‖x̂‖.
+// with Q = ‖q‖, Δq = ‖q − q̂‖ of the patch, X and Δx the largest of the bank's rows, u = 2⁻²⁴.
+// Tensor cores align the products of one instruction and the sum so far to the largest of them
+// and may cut off below 2⁻²³ of it: with n addends a step loses at most (n + 1)·2⁻²³·Σ|q̂ᵢx̂ᵢ|.
+// Steps of 16 columns have 17 addends, of 8 have 9: 18/16 and 10/8 for each column, so
+// A = 1.25·2⁻²³ serves both; 1.3 takes in what is of second order. Σ|q̂ᵢx̂ᵢ| ≤ ‖q̂‖·‖x̂‖.
 //
-// Let a_K be the K-th least approx. The K nearest rows have approx ≤ a_K + 2ε: the K rows up to a_K
-// are all within a_K + ‖q‖² + ε, so the K-th true distance is, and a row beyond a_K + 2ε is farther.
-// Hence all neighbours are among the candidates unless the 32nd of some split is not beyond
-// a_K + 2ε either, and may hide others like it; a list that is not full hides nothing. Patches
-// that nothing is hidden from are certified. For the others exhaustive.cuh looks at every row.
+// Let a_K be the K-th least approx. The K nearest rows have approx ≤ a_K + 2ε: the K rows up to
+// a_K are all within a_K + ‖q‖² + ε, so the K-th true distance is, and a row beyond a_K + 2ε is
+// farther. Hence all neighbours are among the candidates unless the 32nd of some split is not
+// beyond a_K + 2ε either, and may hide others like it; a list that is not full hides nothing.
+// Patches that nothing is hidden from are certified. For the others exhaustive.cuh looks at every
+// row.
 #pragma once
 
 constexpr float SUM_ERROR = 1.3f * 2.0f * FP32_ROUNDING;
@@ -42,8 +43,8 @@ __device__ Entry candidate_of(const Search& search, long long m, int split, int 
 __device__ Entry merged(const Search& search, long long m, int lane) {
     Entry best{INFINITE, NO_ROW};
     for (int split = 0; split < search.splits; ++split) {
-        // A split's list is ascending. Backwards beside ours, the lesser of each pair are the best 32
-        // of both, first rising and then falling; five exchanges sort that.
+        // A split's list is ascending. Backwards beside ours, the lesser of each pair are the best
+        // 32 of both, first rising and then falling; five exchanges sort that.
         const Entry other = candidate_of(search, m, split, CANDIDATES - 1 - lane);
         if (other.before(best)) best = other;
 #pragma unroll

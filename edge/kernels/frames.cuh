@@ -2,8 +2,8 @@
 // and normalisation. One thread a pixel.
 #pragma once
 
-// Shares come from float64, and 8-bit pixels leave FP32 sums 1e-4 of a level off at most, so a pixel
-// differs from the definition only where that lies within 1e-4 of a half, and by one level.
+// Shares come from float64, and 8-bit pixels leave FP32 sums 1e-4 of a level off at most, so a
+// pixel differs from the definition only where that lies within 1e-4 of a half, and by one level.
 __device__ void resize_pixel(const Resize& task) {
     const int x = blockIdx.x * 32 + threadIdx.x, y = blockIdx.y * 8 + threadIdx.y;
     if (x >= task.columns || y >= task.rows) return;

@@ -44,8 +44,10 @@ __device__ __forceinline__ Half nearest_half(float x) {
 // exponent of 1024 is the half 1152 + b, exactly: two permutations and two subtractions for four.
 __device__ __forceinline__ void bytes_to_halves(unsigned word, unsigned& low, unsigned& high) {
     const unsigned biased = word ^ 0x80808080u, exponents = 0x64646464u, offset = 0x64806480u;
-    asm("sub.f16x2 %0, %1, %2;" : "=r"(low) : "r"(__byte_perm(biased, exponents, 0x4140)), "r"(offset));
-    asm("sub.f16x2 %0, %1, %2;" : "=r"(high) : "r"(__byte_perm(biased, exponents, 0x4342)), "r"(offset));
+    const unsigned first = __byte_perm(biased, exponents, 0x4140);
+    const unsigned second = __byte_perm(biased, exponents, 0x4342);
+    asm("sub.f16x2 %0, %1, %2;" : "=r"(low) : "r"(first), "r"(offset));
+    asm("sub.f16x2 %0, %1, %2;" : "=r"(high) : "r"(second), "r"(offset));
 }
 
 // --- copies that go on in the background ---------------------------------------------------------
@@ -57,7 +59,8 @@ __device__ __forceinline__ unsigned shared_address(const void* pointer) {
 // 16 bytes from global to shared memory, both on 16 bytes; before capability 8.0 at once.
 __device__ __forceinline__ void copy_16_async(void* to, const void* from) {
 #if __CUDA_ARCH__ >= 800
-    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(shared_address(to)), "l"(from)
+    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" //
+                 ::"r"(shared_address(to)), "l"(from)
                  : "memory");
 #else
     *static_cast<uint4*>(to) = *static_cast<const uint4*>(from);
@@ -94,7 +97,8 @@ __device__ __forceinline__ void multiply_add(float (&sums)[4], const unsigned (&
     asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
                  "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
                  : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
-                 : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "r"(right[0]), "r"(right[1]));
+                 : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "r"(right[0]),
+                   "r"(right[1]));
 #else
     for (int depth = 0; depth < 2; ++depth)
         asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 "
@@ -110,7 +114,8 @@ __device__ __forceinline__ void multiply_add(float (&sums)[4], const unsigned (&
     asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
                  "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
                  : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
-                 : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "r"(right[0]), "r"(right[1]));
+                 : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "r"(right[0]),
+                   "r"(right[1]));
 #else
     __trap(); // The host does not choose bfloat16 on such a chip.
 #endif

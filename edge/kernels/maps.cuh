@@ -15,15 +15,19 @@ struct Between {
     }
 };
 
+__device__ __forceinline__ float mixed(float low, float high, float share) {
+    return fmaf(share, high - low, low);
+}
+
 __device__ void upsample_pixel(const Upsample& task) {
     const int x = blockIdx.x * 32 + threadIdx.x, y = blockIdx.y * 8 + threadIdx.y;
     if (x >= task.width || y >= task.height) return;
     const Between down(y, task.rows, task.height), across(x, task.columns, task.width);
     const float* upper = task.source + (long long)down.low * task.columns;
     const float* lower = task.source + (long long)down.high * task.columns;
-    const float above = fmaf(across.share, upper[across.high] - upper[across.low], upper[across.low]);
-    const float below = fmaf(across.share, lower[across.high] - lower[across.low], lower[across.low]);
-    task.target[(long long)y * task.width + x] = fmaf(down.share, below - above, above);
+    const float above = mixed(upper[across.low], upper[across.high], across.share);
+    const float below = mixed(lower[across.low], lower[across.high], across.share);
+    task.target[(long long)y * task.width + x] = mixed(above, below, down.share);
 }
 
 __device__ void blur_pixel(const Blur& task) {

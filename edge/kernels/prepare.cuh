@@ -1,8 +1,8 @@
 // Rows and patches as the tensor cores want them: centred, rounded, padded, and how wrong that is.
 //
 // Both are centred on the bank's mean, which changes no distance and shortens the vectors: the
-// errors of rounding, of the products and of ‖x‖² − 2·q·x all grow with their lengths. One warp for a
-// row; 8 warps a block.
+// errors of rounding, of the products and of ‖x‖² − 2·q·x all grow with their lengths. One warp
+// for a row; 8 warps a block.
 #pragma once
 
 // Lengths and errors are handed on a little larger than they were computed: their own FP32 sums
@@ -86,8 +86,10 @@ template <> __device__ void prepare_row<Int8>(const PrepareRows& task, int n, in
         const float x = w < task.width ? from[w] - mean : 0.0f;
         const float code = scale > 0.0f ? fminf(fmaxf(rintf(x / scale), -127.0f), 127.0f) : 0.0f;
         to[int8_column(w)] = static_cast<signed char>(code);
-        square = fmaf(scale * code, scale * code, square);
-        uncentred = fmaf(unscaled(scale, code, mean), unscaled(scale, code, mean), uncentred);
+        // The norm is that of the row as it will be measured, not of scale · code.
+        const float kept = unscaled(scale, code, mean), centred = kept - mean;
+        square = fmaf(centred, centred, square);
+        uncentred = fmaf(kept, kept, uncentred);
     }
     square = warp_sum(square);
     uncentred = warp_sum(uncentred);

@@ -5,13 +5,13 @@
 // while the tensor cores multiply the stage before. The (P, N) products live in accumulators only:
 // what is worse than a patch's 32nd best is dropped there, the rest waits in shared memory.
 //
-// approx[n] = ‖x_n‖² − 2·q̂·x̂_n, centred, which is the squared distance but for ‖q‖² and the rounding
-// that finish.cuh bounds.
+// approx[n] = ‖x_n‖² − 2·q̂·x̂_n, centred, which is the squared distance but for ‖q‖² and the
+// rounding that finish.cuh bounds.
 #pragma once
 
-// Where 16 bytes of a row's K_STEP columns lie in a stage. Rows of 64 bytes (halves): the eight rows
-// that ldmatrix reads at once fall on all 32 banks. Rows of 32 bytes (int8): so do the 8 × 4 words
-// of a right fragment.
+// Where 16 bytes of a row's K_STEP columns lie in a stage. Rows of 64 bytes (halves): the eight
+// rows that ldmatrix reads at once fall on all 32 banks. Rows of 32 bytes (int8): so do the 8 × 4
+// words of a right fragment.
 __device__ __forceinline__ int half_place(int row, int chunk) {
     return row * 64 + (chunk ^ (row >> 1 & 3)) * 16;
 }

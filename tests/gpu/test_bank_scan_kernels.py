@@ -87,6 +87,20 @@ def test_no_approximate_distance_is_farther_off_than_its_certificate_says(chip, 
     assert off.max() > 0.1 * allowed.min()
 
 
+@pytest.mark.parametrize("kind", ["f16", "s8"])
+def test_features_far_from_zero_are_searched_as_surely(kind):
+    """Centred on its mean, a bank does not know where it lies."""
+    near, far = (example(1, 40, 500, 30, k=4, places=False) for _ in range(2))
+    far.bank, far.patches = far.bank + np.float32(256), far.patches + np.float32(256)
+
+    answers = [search(kernels_for((8, 6)), question, kind=kind)[0] for question in (near, far)]
+
+    assert_true(far, answers[1])
+    assert len(answers[1].uncertified) == 0
+    allowed = [approx_error(*pair).max() for pair in zip((near, far), answers, strict=True)]
+    assert allowed[1] < 1.1 * allowed[0]
+
+
 @pytest.mark.parametrize("chip", CHIPS)
 def test_every_range_of_a_frame_is_its_own(chip):
     question = example(4, 20, 700, 20, k=4, splits=3, valid=0.8)

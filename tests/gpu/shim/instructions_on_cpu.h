@@ -149,8 +149,8 @@ inline float cut_off_sum(const float* terms, int count) {
 }
 
 // mma.m16n8kD.row.col, D = 8 · DEPTHS. Of the left matrix (16, D), register r of lane l holds the
-// elements k = 2·(l mod 4) and the next, of row l / 4 + 8·(r mod 2), 8·(r / 2) further; of the right
-// (D, 8), register r holds k alike of column l / 4; of the sums (16, 8), register r is column
+// elements k = 2·(l mod 4) and the next, of row l / 4 + 8·(r mod 2), 8·(r / 2) further; of the
+// right (D, 8), register r holds k alike of column l / 4; of the sums (16, 8), register r is column
 // 2·(l mod 4) + r mod 2 of row l / 4 + 8·(r / 2).
 template <class T, int DEPTHS> void multiply(void* const* arguments) {
     constexpr int D = 8 * DEPTHS;
