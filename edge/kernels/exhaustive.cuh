@@ -1,18 +1,19 @@
 // Every row of the range by the direct form in FP32: for patches without a certificate, for chips
 // without tensor cores, and for checking. Its sums are those of finish.cuh, bit for bit.
 //
-// One block a patch, its warps take rows in turns; blocks stride over the list of patches, so that
-// the grid is fixed and an empty list costs a launch and nothing more.
+// One block a patch, its warps take rows in turns, up to 16 of them: a lone patch waits for memory,
+// and more warps wait for more of it at once. Blocks stride over the list of patches, so that the
+// grid is fixed and an empty list costs a launch and nothing more.
 #pragma once
 
-constexpr int EXHAUSTIVE_WARPS = 8;
+constexpr int MOST_WARPS = 16;
 
 template <class Rows>
 __device__ Entry nearest_of_warp(const Search& search, const Patch& patch, const Rows& rows,
                                  int frame, int width, int warp, int lane) {
     const int first = search.first[frame], count = search.count[frame];
     Entry nearest{INFINITE, NO_ROW};
-    for (int n = warp * TOGETHER; n < count; n += EXHAUSTIVE_WARPS * TOGETHER) {
+    for (int n = warp * TOGETHER; n < count; n += int(blockDim.x) / 32 * TOGETHER) {
         int row[TOGETHER];
 #pragma unroll
         for (int t = 0; t < TOGETHER; ++t) row[t] = first + min(n + t, count - 1);
@@ -48,7 +49,7 @@ __device__ void exhaust_patch(const Search& search, const Searches& task, long l
     row[threadIdx.x] = nearest.row;
     __syncthreads();
     if (warp == 0) {
-        for (int other = 1; other < EXHAUSTIVE_WARPS; ++other)
+        for (int other = 1; other < int(blockDim.x) / 32; ++other)
             for (int j = 0; j < search.k; ++j)
                 insert(nearest, {value[32 * other + j], row[32 * other + j]}, lane);
         answer(search, patch, rows, m, nearest, search.first[frame], weights, places, lane);
@@ -57,8 +58,8 @@ __device__ void exhaust_patch(const Search& search, const Searches& task, long l
 }
 
 template <class Rows> __device__ void exhaustive(const Searches& task) {
-    SHARED_ARRAY(float, value, 32 * EXHAUSTIVE_WARPS);
-    SHARED_ARRAY(int, row, 32 * EXHAUSTIVE_WARPS);
+    SHARED_ARRAY(float, value, 32 * MOST_WARPS);
+    SHARED_ARRAY(int, row, 32 * MOST_WARPS);
     SHARED_ARRAY(float, weights, MOST_NEIGHBOURS);
     SHARED_ARRAY(int, places, MOST_NEIGHBOURS);
     const Search& search = task.search[blockIdx.y];

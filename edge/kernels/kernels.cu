@@ -34,8 +34,8 @@ ENTRY(scan_s8, Searches, ChipTile::THREADS, BLOCKS_AT_ONCE, scan_one_of<Int8>(ta
 ENTRY(finish_f32, Searches, 256, 1, finish<LocatedRows>(task))
 ENTRY(finish_s8, Searches, 256, 1, finish<ScaledRows>(task))
 
-ENTRY(exhaustive_f32, Searches, 256, 1, exhaustive<LocatedRows>(task))
-ENTRY(exhaustive_s8, Searches, 256, 1, exhaustive<ScaledRows>(task))
+ENTRY(exhaustive_f32, Searches, 32 * MOST_WARPS, 1, exhaustive<LocatedRows>(task))
+ENTRY(exhaustive_s8, Searches, 32 * MOST_WARPS, 1, exhaustive<ScaledRows>(task))
 
 ENTRY(resize_pass, Resize, 256, 1, resize_pixel(task))
 ENTRY(normalise, Normalise, 256, 1, normalise_pixel(task))

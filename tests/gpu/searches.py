@@ -195,7 +195,7 @@ def search(kernels, *questions: Question, kind: str = "f16", exhaustively: bool 
         scan = (f"scan_{kind}", task, grid, (tile.threads,), tile.shared_bytes)
         kernels.launch_watched(buffers, *scan)
         kernels.launch(f"finish_{slow}", task, (warps, both), (256,))
-    kernels.launch(f"exhaustive_{slow}", task, (3, both), (256,))
+    kernels.launch(f"exhaustive_{slow}", task, (3, both), (512,))
     buffers.check()
     return [one.answers() for one in searches]
 
