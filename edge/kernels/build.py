@@ -146,9 +146,15 @@ def _load_nvrtc() -> ctypes.CDLL:
     """Open the run-time compiler: from the loader's path, the toolkit, or the wheel of NVIDIA."""
     for path in _places_of_nvrtc():
         try:
-            return ctypes.CDLL(path)
+            nvrtc = ctypes.CDLL(path)
+            # It looks for its built-in functions on the loader's path alone, by this name: opened
+            # from beside it, they are found all the same.
+            for builtins in sorted(Path(path).parent.glob("libnvrtc-builtins.so.*")):
+                if ".alt." not in builtins.name:
+                    ctypes.CDLL(str(builtins))
         except OSError:
             continue
+        return nvrtc
     raise DeviceError(
         f"none of {', '.join(NVRTC_LIBRARIES)} was found; install the CUDA toolkit or the package "
         "nvidia-cuda-nvrtc"
@@ -156,13 +162,13 @@ def _load_nvrtc() -> ctypes.CDLL:
 
 
 def _places_of_nvrtc() -> Iterator[str]:
-    yield from NVRTC_LIBRARIES
     folders = [Path(os.environ.get("CUDA_HOME", "/usr/local/cuda")) / "lib64"]
     nvidia = find_spec("nvidia")
     for root in nvidia.submodule_search_locations or () if nvidia else ():
         folders += [Path(root) / "cu13/lib", Path(root) / "cuda_nvrtc/lib"]
     for folder in folders:
         yield from (str(folder / name) for name in NVRTC_LIBRARIES)
+    yield from NVRTC_LIBRARIES
 
 
 def _run(command: Sequence[str]) -> str:

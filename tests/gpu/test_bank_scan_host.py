@@ -86,6 +86,9 @@ def test_both_banks_answer_as_inspection_does(any_schedule, station, precision):
     answers = it.read()
 
     assert_answers(answers, banks, patches, ["screw", None])
+    if precision != "f32":
+        # Else the exhaustive search hides what is wrong with the scan.
+        assert [said["uncertified"][0] for said in answers] == [0, 0]
 
 
 def test_an_int8_bank_is_the_bank_of_its_rounded_rows(any_schedule, device, station):
@@ -312,6 +315,25 @@ def test_leaving_in_the_middle_of_a_search_waits_for_it(driver, device):
         scan.aim(stream, [None], POSITION)
         scan.scan(stream)
     # The fixtures look at what is left, and at whether the context is whole.
+
+
+def test_leaving_in_the_middle_of_a_swap_waits_for_it(driver, device):
+    bank = make_bank(1)
+    with ExitStack() as held:
+        stream = held.enter_context(open_stream(device))
+        one = held.enter_context(open_bank(device, BankShape(len(bank.features), D, placed=True)))
+        one.replace(stream, bank, 0.1)
+
+
+def test_answers_may_be_read_on_another_stream(any_schedule, station):
+    it, banks = station(), (make_bank(1), make_bank(2))
+    patches = make_patches(1, seed=3)
+    it.load(*banks)
+    it.ask(patches, [None])
+
+    answers = it.scans[0].read(it.loading)
+
+    assert_answers(answers, banks, patches, [None])
 
 
 def test_a_captured_search_sees_the_rows_that_were_swapped_in(driver, station):

@@ -196,6 +196,14 @@ def test_a_leak_is_counted(driver, probe_folder):
         leaked.free()
 
 
+def test_a_stream_that_is_left_has_done_its_work(bench):
+    with open_stream(bench.device) as stream:
+        bench.device.copy_in(stream, bench.a, bench.given)
+        bench.device.copy_out(stream, bench.taken, bench.a)
+
+    np.testing.assert_array_equal(bench.taken, np.arange(N))
+
+
 def test_an_array_without_elements_has_an_address(driver, probe_folder):
     with open_device(kernels=probe_folder) as device, device_array(device, (0, 3), np.int8) as it:
         assert it.address
