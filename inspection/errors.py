@@ -33,3 +33,7 @@ class ParityError(DualbankError):
 
 class StationError(DualbankError):
     """The station cannot start or go on: an address in use, a folder that cannot be written."""
+
+
+class DeviceError(DualbankError):
+    """The GPU cannot be used: no driver, no kernels for this chip, or no memory left on it."""

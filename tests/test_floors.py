@@ -68,12 +68,13 @@ EDGE = {
     "doors": {"cli", "service"},
     "assembly": {"check", "pipeline", "replay"},
     "stages": {
-        *("camera", "capture", "decode", "judging", "label_queue", "ledger", "publish", "scorer"),
-        "watch",
+        *("bank_scan", "camera", "capture", "decode", "judging", "label_queue", "ledger"),
+        *("publish", "scorer", "watch"),
     },
     "tools": {
-        *("backlog", "bundle_folder", "health", "log_lines", "outcome", "settings", "sockets"),
-        *("state_dir", "workers"),
+        *("backlog", "bundle_folder", "device", "device_bank", "health", "log_lines", "outcome"),
+        *("settings", "sockets", "state_dir", "streams", "workers"),
+        *("kernels.arguments", "kernels.binary", "kernels.build"),
     },
 }
 AMONG_THEMSELVES = ("doors", "tools")
@@ -96,7 +97,7 @@ EXTRAS = {
     "trainer": ("train",),
     "calibration": ("calibrate",),
     "deploy": (),
-    "edge": ("edge",),
+    "edge": ("edge", "gpu"),
 }
 
 # --- the rules ------------------------------------------------------------------------------------
@@ -133,11 +134,11 @@ def the_station_keeps_to_its_storeys(sources: Sources) -> Complaints:
     complaints = [
         f"{path} has no storey: declare it in EDGE"
         for path in inside
-        if name_of(path) != "__init__" and storey_of(name_of(path)) is None
+        if name_of(path) != "__init__" and storey_of(place_of(path)) is None
     ]
     for path, line, name in every_import(inside):
-        here = storey_of(name_of(path))
-        there = storey_of(name.split(".")[1]) if name.startswith("edge.") else None
+        here = storey_of(place_of(path))
+        there = storey_of(name.removeprefix("edge.")) if name.startswith("edge.") else None
         if here is None or there is None:
             continue
         below = STOREYS.index(there) > STOREYS.index(here)
@@ -321,8 +322,16 @@ def words(name: str) -> list[str]:
     return name.lower().split("_")
 
 
+def place_of(path: str) -> str:
+    """Where a module lies within its program: `kernels.build`."""
+    return ".".join(Path(path).with_suffix("").parts[1:])
+
+
 def storey_of(module: str) -> str | None:
-    return next((storey for storey in STOREYS if module in EDGE[storey]), None)
+    """The storey of a module of the station, or of something in it: `ledger.Ledger`."""
+    parts = module.split(".")
+    names = {".".join(parts[:n]) for n in range(1, len(parts) + 1)}
+    return next((storey for storey in STOREYS if names & EDGE[storey]), None)
 
 
 def read_sources() -> dict[str, str]:
@@ -358,7 +367,8 @@ def test_every_storey_of_the_station_names_files_that_exist(sources):
     declared = [name for storey in STOREYS for name in EDGE[storey]]
 
     assert len(declared) == len(set(declared)), "a file is on two storeys"
-    assert [name for name in declared if f"edge/{name}.py" not in sources] == []
+    files = [f"edge/{name.replace('.', '/')}.py" for name in declared]
+    assert [path for path in files if path not in sources] == []
 
 
 def test_what_a_program_imports_is_what_its_extra_installs(sources):
@@ -420,6 +430,8 @@ BROKEN = [
     (the_station_keeps_to_its_storeys, "edge/decode.py", "from edge import ledger"),
     (the_station_keeps_to_its_storeys, "edge/decode.py", "import edge.ledger"),
     (the_station_keeps_to_its_storeys, "edge/decode.py", "from edge.pipeline import Station"),
+    (the_station_keeps_to_its_storeys, "edge/kernels/build.py", "from edge.scorer import score"),
+    (the_station_keeps_to_its_storeys, "edge/kernels/not_declared.py", ""),
     (the_station_keeps_to_its_storeys, "edge/backlog.py", "from edge.capture import Capture"),
     (the_station_keeps_to_its_storeys, "edge/settings.py", "from edge.service import serve"),
     (the_station_keeps_to_its_storeys, "edge/pipeline.py", "from edge.service import serve"),

@@ -102,7 +102,7 @@ def export_full(trunk: bytes, k: int, top_patches: int, spec: Preprocessing) -> 
     """Join trunk, bank scan and head; `inspection.bundle.Bundle.bank_feeds` states the contract."""
     first = onnx.load_from_string(trunk)
     dimensions = first.graph.output[0].type.tensor_type.shape.dim[2].dim_value
-    scan = parser.parse_model(_scan_text(dimensions, k, top_patches, spec))
+    scan = onnx.load_from_string(export_scan(dimensions, k, top_patches, spec))
     joined = compose.merge_models(
         compose.add_prefix(first, "trunk/", rename_inputs=False, rename_outputs=False),
         scan,
@@ -116,6 +116,11 @@ def export_full(trunk: bytes, k: int, top_patches: int, spec: Preprocessing) -> 
         helper.make_tensor_value_info("patch_features", TensorProto.FLOAT, ["B", grid, dimensions])
     )
     return _checked(joined)
+
+
+def export_scan(dimensions: int, k: int, top_patches: int, spec: Preprocessing) -> bytes:
+    """Write the bank scan alone: `patches` (B, P, D) float32 in place of `frames`."""
+    return _checked(parser.parse_model(_scan_text(dimensions, k, top_patches, spec)))
 
 
 def _weights(dimensions: int, k: int) -> str:

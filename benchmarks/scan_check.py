@@ -1,0 +1,167 @@
+"""Our bank scan held to float64 on whatever device is open: rows, distances, attention, evidence.
+
+Rows may differ from those of float64 only where two squared distances differ by less than the bound
+of `edge/kernels/answer.cuh`; an int8 bank is compared with what its int8 rows say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.bank_scan import BankScan, ScanShape, open_scan
+from edge.device import Device, open_stream, page_locked
+from edge.device_bank import BankShape, Precision, open_bank
+from edge.streams import Stream
+from inspection.bank import MemoryBank
+from inspection.retrieval import Neighbours, attend, nearest
+from inspection.scoring import Scoring
+
+PRECISIONS: tuple[Precision, ...] = ("f32", "f16", "bf16", "s8")
+
+SHAPES = (
+    # B, P, N, D, K: awkward on purpose, then those that are run
+    (1, 1, 16, 8, 1),
+    (2, 37, 101, 33, 5),
+    (3, 130, 700, 129, 16),
+    (1, 1024, 2048, 424, 12),
+    (2, 784, 4096, 1536, 8),
+)
+
+ATTENTION = {"f32": 1e-5, "f16": 2e-3, "bf16": 2e-3, "s8": 2e-3}
+"""Relative error of the rebuilt patches, at most."""
+
+CHECKED = 96
+
+
+def bank_of(rows: NDArray[np.float32], valid: NDArray[np.bool_], seed: int = 0) -> MemoryBank:
+    """Make a bank of one category, its rows somewhere on a grid of 32 × 32."""
+    n, rng = len(rows), np.random.default_rng(seed)
+    return MemoryBank(
+        categories=("part",),
+        sources=(),
+        features=rows,
+        valid=valid,
+        category=np.zeros(n, np.int32),
+        source=np.full(n, -1, np.int32),
+        position=rng.integers(0, 32, (n, 2)).astype(np.int32),
+        label=np.zeros(n, np.int64),
+        admitted_unix_s=np.zeros(n, np.int64),
+        hits=np.zeros(n, np.int64),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A search that is open, and the stream it runs on."""
+
+    scan: BankScan
+    stream: Stream
+
+
+@contextmanager
+def asked(
+    device: Device,
+    patches: NDArray[np.float32],
+    bank: MemoryBank,
+    scoring: Scoring,
+    precision: Precision,
+    position: NDArray[np.integer],
+) -> Iterator[Asked]:
+    """Hold a search of one bank with its patches, (B, P, D), on the device."""
+    B, P, D = patches.shape
+    with ExitStack() as held:
+        stream = held.enter_context(open_stream(device))
+        shape = BankShape(len(bank.features), D, placed=True, precision=precision)
+        on_device = held.enter_context(open_bank(device, shape))
+        scan = held.enter_context(open_scan(device, [on_device], scoring, ScanShape(B, P)))
+        room = held.enter_context(page_locked(device, (B * P, D), np.float32))
+        held.callback(stream.synchronize)
+        on_device.replace(stream, bank, scoring.position_weight)
+        room[:] = patches.reshape(B * P, D)
+        device.copy_in(stream, scan.patches, room)
+        scan.aim(stream, ["part"] * B, position)
+        stream.synchronize()
+        yield Asked(scan, stream)
+
+
+def held_to_float64(device: Device) -> list[dict[str, Any]]:
+    """Search every shape in every precision that the chip knows, and compare."""
+    found = []
+    for number, (B, P, N, D, K) in enumerate(SHAPES):
+        rng = np.random.default_rng(number)
+        patches = (rng.normal(size=(B, P, D)) / D**0.5).astype(np.float32)
+        rows = (rng.normal(size=(N, D)) / D**0.5).astype(np.float32)
+        rows[N // 2] = rows[0]  # equal rows stand in the order of their numbers
+        valid = np.ones(N, np.bool_)
+        valid[rng.choice(N, N // 10, replace=False)] = False
+        bank, scoring = bank_of(rows, valid, number), Scoring(K, 0.1, position_weight=0.02)
+        position = rng.integers(0, 32, (P, 2))
+        for precision in PRECISIONS:
+            if precision == "bf16" and device.capability < (8, 0):
+                continue
+            with asked(device, patches, bank, scoring, precision, position) as it:
+                it.scan.scan(it.stream)
+                (answer,) = it.scan.read(it.stream)
+            shape = {"B": B, "P": P, "N": N, "D": D, "K": K}
+            compared = _compared(answer, patches, bank, scoring, position, precision)
+            found.append({"precision": precision, **shape, **compared})
+    return found
+
+
+def _compared(
+    answer: dict[str, NDArray[Any]],
+    patches: NDArray[np.float32],
+    bank: MemoryBank,
+    scoring: Scoring,
+    position: NDArray[np.integer],
+    precision: Precision,
+) -> dict[str, Any]:
+    B, P, D = patches.shape
+    weight = np.float32(scoring.position_weight)
+    known = np.concatenate([bank.features, weight * bank.position.astype(np.float32)], axis=1)
+    if precision == "s8":
+        known = as_int8(known, bank.valid)
+    places = np.tile(weight * position.astype(np.float32), (B, 1))
+    located = np.concatenate([patches.reshape(B * P, D), places], axis=1)
+    picked = np.linspace(0, B * P - 1, min(CHECKED, B * P)).astype(int)
+    truth = nearest(located[picked], known, bank.valid, scoring.k)
+    rows = answer["neighbours"][picked]
+    gap = located[picked][:, None].astype(np.float64) - known[rows].astype(np.float64)
+    squared = np.square(gap).sum(axis=2)
+    bound = 2 * (-(-(D + 2) // 32) + 8) * 2.0**-24
+    # Where another row was found than by float64, it must be as near, but for the bound.
+    excess = squared / np.maximum(np.square(truth.distances), 1e-30) - 1
+    differs = rows != truth.rows
+    memory = attend(Neighbours(truth.distances, truth.rows), known, scoring.temperature)
+    residual = located[picked].astype(np.float64) - memory
+    error = np.linalg.norm(answer["residual"][picked] - residual[:, :D], axis=1)
+    scale = np.linalg.norm(memory, axis=1)
+    evidence = np.linalg.norm(residual, axis=1)
+    figures = {
+        "rows_that_differ": int(differs.sum()),
+        "largest_excess": float(np.abs(excess[differs]).max()) if differs.any() else 0.0,
+        "attention_error": float((error / scale).max()),
+        "evidence_error": float(np.abs(answer["evidence"][picked] / evidence - 1).max()),
+        "searched_exhaustively": int(answer["uncertified"][0]),
+    }
+    right = (
+        figures["largest_excess"] <= bound
+        and figures["attention_error"] <= ATTENTION[precision]
+        and figures["evidence_error"] <= ATTENTION[precision]
+    )
+    return {**figures, "right": bool(right)}
+
+
+def as_int8(rows: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Round rows as an int8 bank does: mean + scale · code, (N, W)."""
+    mean = rows[valid].mean(axis=0, dtype=np.float64).astype(np.float32)
+    centred = rows - mean
+    scale = np.abs(centred).max(axis=1, keepdims=True) / np.float32(127)
+    codes = np.rint(centred / np.where(scale > 0, scale, 1))
+    return np.asarray(mean + scale * codes, np.float32)

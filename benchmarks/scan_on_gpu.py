@@ -1,0 +1,96 @@
+"""The bank scan on a GPU: ours in every precision, beside torch and faiss, and beside the roof.
+
+Called by `benchmarks.gpu`. Patches lie on the device already, as they do behind a network; one
+answer is the K nearest rows, and for ours attention over them too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.bank_scan import compared, timed
+from benchmarks.scan_check import PRECISIONS, asked, bank_of
+from benchmarks.scan_contestants import Case, Contestant, draw_case, on_torch_gpu
+from edge.device import Device
+from edge.device_bank import Precision
+
+CASES = (
+    *((1, 1024, 16384, D, 8) for D in (256, 512, 768, 1024, 1536)),
+    *((B, 1024, 16384, D, 8) for B in (4, 8) for D in (512, 1024)),
+    (1, 1024, 2048, 424, 12),
+)
+"""(B, P, N, D, K): those of the bars, larger batches, and the default model."""
+
+ROWS = (1024, 2048, 4096, 8192, 16384, 32768, 65536)
+"""N at P = 1,024, D = 512, K = 8: is the cost linear in N?"""
+
+ROOF_SIDE = 8192
+
+COPIED_BYTES = 1 << 30
+
+
+def measured(device: Device, rounds: int) -> dict[str, Any]:
+    """Time every case, and our precision of choice over N."""
+    if not torch.cuda.is_available():
+        return {"timed": False, "why": "torch sees no GPU here, so there is nothing to be beside"}
+    rate, bandwidth = _roof(rounds)
+    figures: dict[str, Any] = {
+        "torch": torch.__version__,
+        "bf16_product_flop_per_s": round(rate),
+        "copy_bytes_per_s": round(bandwidth),
+        "cases": [],
+    }
+    for shape in CASES:
+        case = draw_case(*shape)
+        with ExitStack() as held:
+            contestants = [
+                held.enter_context(_opened(device, case, precision)) for precision in PRECISIONS
+            ]
+            answer = compared(case, [*contestants, *on_torch_gpu(case)], rounds, rate)
+        floor = max(case.operations / rate, case.fewest_bytes(2) / bandwidth)
+        answer["floor_ms"] = round(1e3 * floor, 4)
+        figures["cases"].append({"shape": dict(zip("BPNDK", shape, strict=True)), **answer})
+    figures["by_rows"] = {str(n): _alone(device, n, rounds) for n in ROWS}
+    return figures
+
+
+def _alone(device: Device, rows: int, rounds: int) -> float:
+    """Milliseconds of one FP16 search among so many rows."""
+    with _opened(device, draw_case(1, 1024, rows, 512, 8), "f16") as contestant:
+        return round(1e3 * timed([contestant], rounds)[contestant.name], 4)
+
+
+@contextmanager
+def _opened(device: Device, case: Case, precision: Precision) -> Iterator[Contestant]:
+    """Hold our search of a case open, as a contestant."""
+    position = np.zeros((case.patches.shape[1], 2), np.int64)
+    bank = bank_of(case.rows, np.ones(len(case.rows), np.bool_))
+    with asked(device, case.patches, bank, case.scoring, precision, position) as it:
+        yield Contestant(
+            f"ours, {precision}, with attention",
+            lambda: it.scan.scan(it.stream),
+            it.stream.synchronize,
+            lambda: it.scan.read(it.stream)[0]["neighbours"].astype(np.int64),
+        )
+
+
+def _roof(rounds: int) -> tuple[float, float]:
+    """Measure operations a second of a large bf16 product, and bytes a second of a large copy."""
+    left, right = (
+        torch.randn(ROOF_SIDE, ROOF_SIDE, device="cuda", dtype=torch.bfloat16) for _ in range(2)
+    )
+    source = torch.empty(COPIED_BYTES, device="cuda", dtype=torch.uint8)
+    target, wait = torch.empty_like(source), torch.cuda.synchronize
+    seconds = timed(
+        [
+            Contestant("product", lambda: left @ right, wait, lambda: None),
+            Contestant("copy", lambda: target.copy_(source), wait, lambda: None),
+        ],
+        rounds,
+    )
+    return 2 * ROOF_SIDE**3 / seconds["product"], 2 * COPIED_BYTES / seconds["copy"]

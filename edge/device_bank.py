@@ -1,0 +1,270 @@
+"""A memory bank in device memory, at addresses that stay while its rows are replaced.
+
+Whoever searches it is fenced: a search begins when the rows are whole, and rows are replaced when
+the searches that were put on a stream before are over. Searching is `edge.bank_scan`. Letters: N
+bank rows, D feature dimensions, W columns of a row, Wp padded columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.device import Device, DeviceArray, device_arrays, open_event, page_locked
+from edge.kernels import arguments
+from edge.streams import Event, Stream
+from inspection.bank import MemoryBank
+from inspection.errors import DeviceError, InputError
+from inspection.scoring import locate
+
+Precision = Literal["f16", "bf16", "s8", "f32"]
+"""What tensor cores multiply rows as, before the exact search among candidates.
+
+`s8` keeps int8 rows with a scale each and nothing else: these are then the bank, a quarter of the
+memory. `f32` does without tensor cores: for checking.
+"""
+
+OLDEST_BRAIN_FLOAT = (8, 0)
+
+STAGING_BYTES = 16 << 20
+"""Page-locked memory that rows pass through on their way to the device."""
+
+ROWS_OF_A_BLOCK = 8
+
+
+@dataclass(frozen=True, slots=True)
+class BankShape:
+    """What room is made for; it never changes.
+
+    Attributes:
+        rows: N, valid or not.
+        dimensions: D.
+        placed: Whether where a row lies counts: the normal bank, W = D + 2; else W = D.
+        precision: How rows are kept.
+    """
+
+    rows: int
+    dimensions: int
+    placed: bool
+    precision: Precision = "f16"
+
+    @property
+    def width(self) -> int:
+        """W."""
+        return self.dimensions + 2 * self.placed
+
+    @property
+    def padded(self) -> int:
+        """Wp."""
+        return arguments.padded_width(self.width)
+
+    @property
+    def staged_rows(self) -> int:
+        """How many rows pass through the staging memory at once."""
+        return min(self.rows, max(ROWS_OF_A_BLOCK, STAGING_BYTES // (4 * self.width)))
+
+
+class DeviceBank:
+    """One bank on the device; made by `open_bank`, empty until the first `replace`.
+
+    Attributes:
+        shape: What room was made for.
+        arrays: By the names of `Search` in `edge/kernels/README.md`.
+        ready: Behind the last row of the last `replace`.
+        readers: Behind the last search of each who searches this bank.
+        version: How many times the rows were replaced.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        shape: BankShape,
+        arrays: dict[str, DeviceArray],
+        staging: dict[str, NDArray[Any]],
+        passing: DeviceArray | None,
+        events: tuple[Event, Event],
+    ) -> None:
+        self.shape, self.arrays = shape, arrays
+        self.ready, self._sent = events
+        self.readers: list[Event] = []
+        self.version = 0
+        self._device, self._staging, self._passing = device, staging, passing
+        self._held: MemoryBank | None = None
+        precision = shape.precision
+        self._prepare = (
+            None
+            if precision == "f32"
+            else device.kernel(f"prepare_rows_{precision}", arguments.PREPARE_ROWS)
+        )
+
+    @property
+    def rows(self) -> int:
+        """N."""
+        return self.shape.rows
+
+    @property
+    def dimensions(self) -> int:
+        """D."""
+        return self.shape.dimensions
+
+    @property
+    def placed(self) -> bool:
+        """Whether where a row lies counts."""
+        return self.shape.placed
+
+    @property
+    def precision(self) -> Precision:
+        """How rows are kept."""
+        return self.shape.precision
+
+    @property
+    def padded(self) -> int:
+        """Wp."""
+        return self.shape.padded
+
+    def replace(self, stream: Stream, bank: MemoryBank, position_weight: float) -> None:
+        """Put other rows in place of the ones that are there.
+
+        Blocks while rows pass through the staging memory; the last of them may still be on their
+        way when it returns, so that others wait for `ready`.
+
+        Args:
+            stream: Anyone's; it waits for the searches that are under way.
+            bank: Of the capacity and D that room was made for.
+            position_weight: λ of `inspection.scoring.locate`, if this bank is placed.
+
+        Raises:
+            InputError: The bank is of another shape.
+            DeviceError: The device failed; the bank holds rows of both.
+        """
+        expected = (self.rows, self.dimensions)
+        if bank.features.shape != expected:
+            raise InputError(
+                f"there is room for a bank {expected}, got {bank.features.shape}; a bank never "
+                "changes its capacity: load its bundle anew"
+            )
+        for earlier in (self.ready, *self.readers):
+            stream.wait_for(earlier)
+        # From here on rows are mixed: nobody may search with what was aimed before.
+        self.version += 1
+        self._held = None
+        self._sent.synchronize()
+        self._staging["valid"][:] = bank.valid
+        self._device.copy_in(stream, self.arrays["valid"], self._staging["valid"])
+        if self._prepare:
+            self._staging["mean"][:] = self._mean(bank, position_weight)
+            self._device.copy_in(stream, self.arrays["mean"], self._staging["mean"])
+            self._device.zero(stream, self.arrays["bounds"])
+        for begin in range(0, self.rows, self.shape.staged_rows):
+            end = min(self.rows, begin + self.shape.staged_rows)
+            self._send(stream, bank, slice(begin, end), position_weight)
+        self.ready.record(stream)
+        self._held = bank
+
+    def rows_of(self, category: str | None, k: int) -> slice:
+        """Find a category's range of rows, which must hold K valid ones.
+
+        Raises:
+            InputError: It does not, or there is no such category, or there are no rows yet.
+        """
+        if self._held is None:
+            raise InputError("this bank holds no rows yet: call replace() first")
+        rows = self._held.rows_of(category)
+        valid = int(self._held.valid[rows].sum())
+        if valid < k:
+            raise InputError(f"k must lie between 1 and the {valid} valid rows, got {k}")
+        return rows
+
+    def _mean(self, bank: MemoryBank, position_weight: float) -> NDArray[np.float64]:
+        """(W,) of the valid rows; centring keeps norms small, and with them rounding errors."""
+        if not bank.valid.any():
+            return np.zeros(self.shape.width)
+        features = bank.features[bank.valid].mean(axis=0, dtype=np.float64)
+        if not self.placed:
+            return np.asarray(features)
+        places = bank.position[bank.valid].mean(axis=0, dtype=np.float64) * position_weight
+        return np.concatenate([features, places])
+
+    def _send(self, stream: Stream, bank: MemoryBank, rows: slice, weight: float) -> None:
+        """Send rows through the staging memory, which is waited for first, and prepare them."""
+        n = rows.stop - rows.start
+        features = bank.features[rows]
+        located = locate(features, bank.position[rows], weight) if self.placed else features
+        self._sent.synchronize()
+        self._staging["located"][:n] = located
+        target = self.arrays.get("located")
+        to = rows_within(target, rows) if target else rows_within(self._passing, slice(0, n))
+        self._device.copy_in(stream, to, self._staging["located"][:n])
+        self._sent.record(stream)
+        if not self._prepare:
+            return
+        task = np.zeros((), arguments.PREPARE_ROWS)
+        task["located"], task["mean"] = to.address, self.arrays["mean"].address
+        task["bounds"] = self.arrays["bounds"].address
+        for name in ("valid", "rows", "norms", *(["scale"] if "scale" in self.arrays else [])):
+            task[name] = rows_within(self.arrays[name], rows).address
+        task["n"], task["width"], task["padded"] = n, self.shape.width, self.padded
+        self._prepare.launch(stream, task, (-(-n // ROWS_OF_A_BLOCK),), (32 * ROWS_OF_A_BLOCK,))
+
+
+@contextmanager
+def open_bank(device: Device, shape: BankShape) -> Iterator[DeviceBank]:
+    """Hold a bank's room; whoever searches it is closed before.
+
+    Raises:
+        InputError: The shape is empty.
+        DeviceError: Not enough memory is left, or the chip does not know the precision.
+    """
+    if shape.rows < 1 or shape.dimensions < 1:
+        raise InputError(f"expected a bank with rows and dimensions, got {shape}")
+    if shape.precision == "bf16" and device.capability < OLDEST_BRAIN_FLOAT:
+        raise DeviceError(f"{device.name} does not know bfloat16: keep the bank as f16")
+    staged = (shape.staged_rows, shape.width)
+    with ExitStack() as held:
+        arrays = held.enter_context(device_arrays(device, _wanted(shape)))
+        passing = None
+        if "located" not in arrays:
+            it = {"it": (staged, np.float32)}
+            passing = held.enter_context(device_arrays(device, it))["it"]
+        staging: dict[str, NDArray[Any]] = {
+            "located": held.enter_context(page_locked(device, staged, np.float32)),
+            "valid": held.enter_context(page_locked(device, (shape.rows,), np.uint8)),
+            "mean": held.enter_context(page_locked(device, (shape.width,), np.float32)),
+        }
+        events = held.enter_context(open_event(device)), held.enter_context(open_event(device))
+        bank = DeviceBank(device, shape, arrays, staging, passing, events)
+        # Memory goes only after what uses it.
+        for event in events:
+            held.callback(event.synchronize)
+        yield bank
+
+
+def rows_within(array: DeviceArray | None, rows: slice) -> DeviceArray:
+    """Narrow an array to some of its rows."""
+    if array is None:
+        raise DeviceError("there is no room for rows to pass through")
+    row_bytes = array.nbytes // array.shape[0]
+    shape = (rows.stop - rows.start, *array.shape[1:])
+    return DeviceArray(array.address + rows.start * row_bytes, shape, array.dtype)
+
+
+def _wanted(shape: BankShape) -> dict[str, tuple[tuple[int, ...], Any]]:
+    N = shape.rows
+    located = {"located": ((N, shape.width), np.float32)}
+    wanted: dict[str, tuple[tuple[int, ...], Any]] = {"valid": ((N,), np.uint8)}
+    if shape.precision == "f32":
+        return {**wanted, **located}
+    is_int8 = shape.precision == "s8"
+    return {
+        **wanted,
+        "rows": ((N, shape.padded), np.int8 if is_int8 else np.uint16),
+        "norms": ((N,), np.float32),
+        "mean": ((shape.width,), np.float32),
+        "bounds": ((2,), np.float32),
+        **({"scale": ((N,), np.float32)} if is_int8 else located),
+    }

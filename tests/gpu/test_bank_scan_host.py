@@ -1,0 +1,497 @@
+"""The host side of the bank scan under the emulated driver, with the kernels themselves.
+
+What lacks a synchronisation comes out wrong: each kind is shown by leaving it out.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from contextlib import ExitStack
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from edge import device_bank
+from edge.bank_scan import ScanShape, open_scan, splits_for
+from edge.device import device_array, open_device, open_stream, page_locked
+from edge.device_bank import BankShape, open_bank
+from inspection.errors import DeviceError, InputError
+from inspection.scoring import Scoring
+from tests.gpu.conftest import write_module
+from tests.gpu.emulated_driver import OTHERS_FIRST, WHEN_WAITED_FOR
+from tests.gpu.kernels_on_cpu import built
+from tests.gpu.searches import int8_columns
+from tests.gpu.station_banks import (
+    CATEGORIES,
+    POSITION,
+    ROWS_EACH,
+    SCORING,
+    D,
+    P,
+    Station,
+    assert_answers,
+    make_bank,
+    make_patches,
+    truth,
+)
+
+COLUMNS = (
+    *("features", "valid", "category", "source", "position", "label", "admitted_unix_s", "hits"),
+)
+
+
+@pytest.fixture
+def device(driver, kernels_folder):
+    with open_device(kernels=kernels_folder) as device:
+        yield device
+
+
+@pytest.fixture
+def station(device):
+    """Makes stations that are closed after the test."""
+    with ExitStack() as held:
+        yield lambda **kinds: Station(device, held, **kinds)
+
+
+def wrong(answers, banks, patches, categories) -> bool:
+    try:
+        assert_answers(answers, banks, patches, categories)
+    except AssertionError:
+        return True
+    return False
+
+
+def copied_out(device, *arrays):
+    """Arrays of device memory on the host."""
+    with ExitStack() as held:
+        stream = held.enter_context(open_stream(device))
+        rooms = [held.enter_context(page_locked(device, a.shape, a.dtype)) for a in arrays]
+        for room, array in zip(rooms, arrays, strict=True):
+            device.copy_out(stream, room, array)
+        stream.synchronize()
+        return [room.copy() for room in rooms]
+
+
+# --- answers ---
+
+
+@pytest.mark.parametrize("precision", ["f16", "bf16", "f32"])
+def test_both_banks_answer_as_inspection_does(any_schedule, station, precision):
+    it, banks = station(precision=precision, frames=2), (make_bank(1), make_bank(2))
+    patches = make_patches(2, seed=3)
+
+    it.load(*banks)
+    it.ask(patches, ["screw", None])
+    answers = it.read()
+
+    assert_answers(answers, banks, patches, ["screw", None])
+    if precision != "f32":
+        # Else the exhaustive search hides what is wrong with the scan.
+        assert [said["uncertified"][0] for said in answers] == [0, 0]
+
+
+def test_an_int8_bank_is_the_bank_of_its_rounded_rows(any_schedule, device, station):
+    it, bank = station(precision="s8", banks=1), make_bank(1)
+    patches = make_patches(1, seed=3)
+    it.load(bank)
+    it.ask(patches, ["tile"])
+    answers = it.read()
+
+    assert "located" not in it.banks[0].arrays
+    names = ("rows", "scale", "mean")
+    rows, scale, mean = copied_out(device, *(it.banks[0].arrays[name] for name in names))
+    rows = rows[:, int8_columns(it.banks[0].padded)][:, : D + 2].astype(np.float64)
+    rows = (rows * scale[:, None] + mean).astype(np.float32)
+    # The rounded places take the part of features, so that nothing is placed any more.
+    of = bank.rows_of("tile")
+    asked = np.concatenate([patches, SCORING.position_weight * POSITION], axis=1)
+    gaps = np.linalg.norm(asked[:, None] - rows[of].astype(np.float64), axis=2)
+    gaps[:, ~bank.valid[of]] = np.inf
+    expected = np.argsort(gaps, axis=1, kind="stable")[:, : SCORING.k]
+    np.testing.assert_array_equal(answers[0]["neighbours"], expected)
+    np.testing.assert_allclose(
+        answers[0]["distances"], np.take_along_axis(gaps, expected, axis=1), rtol=1e-5
+    )
+
+
+def test_a_bank_larger_than_the_staging_memory_arrives_whole(any_schedule, station, monkeypatch):
+    monkeypatch.setattr(device_bank, "STAGING_BYTES", 50 * 4 * (D + 2))
+    it, banks = station(), (make_bank(1), make_bank(2))
+    patches = make_patches(1, seed=3)
+
+    it.load(*banks)
+    it.ask(patches, [None])
+
+    assert it.banks[0].shape.staged_rows == 50
+    assert_answers(it.read(), banks, patches, [None])
+
+
+def test_both_banks_are_searched_in_four_launches(driver, station):
+    it = station()
+    it.load(make_bank(1), make_bank(2))
+    it.ask(make_patches(1, seed=3), [None])
+    it.loading.synchronize()
+    before = driver.counters().launches
+
+    it.read()
+
+    assert driver.counters().launches - before == 4
+
+
+def test_patches_may_lie_where_a_network_writes_them_as_float16(device):
+    bank, patches = make_bank(1), make_patches(1, seed=3).astype(np.float16)
+    shape = BankShape(len(bank.features), D, placed=False)
+    with ExitStack() as held:
+        stream = held.enter_context(open_stream(device))
+        theirs = held.enter_context(device_array(device, (P, D), np.float16))
+        given = held.enter_context(page_locked(device, (P, D), np.float16))
+        on_device = held.enter_context(open_bank(device, shape))
+        scan_shape = ScanShape(1, P, half_patches=True)
+        scan = held.enter_context(open_scan(device, [on_device], SCORING, scan_shape, theirs))
+        on_device.replace(stream, bank, 0.0)
+        scan.aim(stream, [None], POSITION)
+        given[:] = patches
+        device.copy_in(stream, theirs, given)
+        scan.scan(stream)
+        (answers,) = scan.read(stream)
+
+    far = np.linalg.norm(patches.astype(float)[:, None] - bank.features[bank.valid], axis=2)
+    np.testing.assert_allclose(answers["distances"][:, 0], far.min(axis=1), rtol=1e-5)
+
+
+# --- slots and swaps: with their synchronisation right, without it wrong ---
+
+
+def in_two_slots(it, frames, banks, *, synchronised: bool) -> int:
+    """Score frames in two slots in turn; how many came out wrong."""
+    bad, waiting = 0, {}
+    for n, patches in enumerate(frames):
+        slot = n % 2
+        if slot in waiting:
+            bad += wrong(it.read(slot), banks, waiting.pop(slot), ["cable"])
+        it.ask(patches, ["cable"], slot)
+        if not synchronised:
+            it.given[slot][:] = 0.0  # The camera writes its next frame.
+        waiting[slot] = patches
+    return bad + sum(wrong(it.read(s), banks, patches, ["cable"]) for s, patches in waiting.items())
+
+
+@pytest.mark.parametrize(("synchronised", "bad"), [(True, 0), (False, 5)])
+def test_two_slots_keep_their_frames_apart(station, synchronised, bad):
+    it, banks = station(slots=2), (make_bank(1), make_bank(2))
+    it.load(*banks)
+    frames = [make_patches(1, seed) for seed in range(5)]
+
+    assert in_two_slots(it, frames, banks, synchronised=synchronised) == bad
+
+
+def test_slots_agree_in_every_order(any_schedule, station):
+    it, banks = station(slots=2), (make_bank(1), make_bank(2))
+    it.load(*banks)
+    frames = [make_patches(1, seed) for seed in range(3)]
+
+    assert in_two_slots(it, frames, banks, synchronised=True) == 0
+
+
+def swap_under_way(it, old, new, patches) -> list:
+    """Put a search and then a swap on two streams, and wait for the swap first."""
+    it.load(*old)
+    it.ask(patches, [None])
+    it.load(*new)
+    it.loading.synchronize()
+    return it.read()
+
+
+def test_a_swap_waits_for_the_search_that_is_under_way(any_schedule, station):
+    old, new = (make_bank(1), make_bank(2)), (make_bank(5), make_bank(6))
+    it, patches = station(), make_patches(1, seed=3)
+
+    assert_answers(swap_under_way(it, old, new, patches), old, patches, [None])
+
+
+def test_a_swap_that_does_not_wait_ruins_the_search_that_is_under_way(station):
+    old, new = (make_bank(1), make_bank(2)), (make_bank(5), make_bank(6))
+    it, patches = station(), make_patches(1, seed=3)
+    for bank in it.banks:
+        bank.readers = []
+
+    assert wrong(swap_under_way(it, old, new, patches), old, patches, [None])
+
+
+@pytest.mark.parametrize("schedule", [WHEN_WAITED_FOR, OTHERS_FIRST])
+def test_a_search_waits_for_the_rows(driver, station, schedule):
+    driver.set_schedule(schedule)
+    it, banks = station(), (make_bank(1), make_bank(2))
+    patches = make_patches(1, seed=3)
+    it.load(*banks)
+    it.ask(patches, [None])
+
+    assert_answers(it.read(), banks, patches, [None])
+
+
+def test_a_search_that_does_not_wait_for_the_rows_misses_them(station):
+    it, old, new = station(), (make_bank(1), make_bank(2)), (make_bank(5), make_bank(6))
+    patches = make_patches(1, seed=3)
+    it.load(*old)
+    it.loading.synchronize()
+    it.ask(patches, [None])
+    it.streams[0].synchronize()
+    it.load(*new)
+    it.scans[0].aim(it.streams[0], [None], POSITION)
+    it.scans[0].launch(it.streams[0])  # scan(), but for its fences
+
+    answers = it.read()
+
+    assert wrong(answers, new, patches, [None])
+
+
+def test_answers_read_without_waiting_for_the_search_are_not_the_answers(device, station):
+    it, banks = station(), (make_bank(1), make_bank(2))
+    patches = make_patches(1, seed=3)
+    it.load(*banks)
+    it.ask(patches, [None])
+
+    distances, evidence = copied_out(
+        device, it.scans[0].answers[0].distances, it.scans[0].answers[0].evidence
+    )
+
+    assert np.isnan(distances).all()
+    assert np.isnan(evidence).all()
+
+
+class NeverWaits:
+    """An event that says it has happened."""
+
+    def __init__(self, event) -> None:
+        self.borrowed, self.record = event.borrowed, event.record
+
+    def synchronize(self):
+        return None
+
+
+def aimed_twice(it, patches):
+    """Search "screw", and aim at "tile" before it has begun; the evidence of the search."""
+    it.ask(patches, ["screw"])
+    with page_locked(it.device, (P,), np.float32) as room:
+        it.device.copy_out(it.streams[0], room, it.scans[0].answers[0].evidence)
+        it.scans[0].aim(it.streams[0], ["tile"], POSITION)
+        it.streams[0].synchronize()
+        return room.copy()
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_an_aim_waits_for_the_aim_before_it_or_turns_that_search_aside(station, waits):
+    it, bank, patches = station(banks=1), make_bank(1), make_patches(1, seed=3)
+    it.load(bank)
+    if not waits:
+        it.scans[0]._aimed = NeverWaits(it.scans[0]._aimed)
+
+    evidence = aimed_twice(it, patches)
+
+    expected = truth(bank, patches, "screw", placed=True)[2]
+    assert np.allclose(evidence, expected, rtol=1e-5) == waits
+
+
+def test_rows_that_do_not_wait_for_the_staging_memory_are_lost(station, monkeypatch):
+    monkeypatch.setattr(device_bank, "STAGING_BYTES", 50 * 4 * (D + 2))
+    it, bank, patches = station(banks=1), make_bank(1), make_patches(1, seed=3)
+    it.banks[0]._sent = NeverWaits(it.banks[0]._sent)
+
+    it.load(bank)
+    it.ask(patches, [None])
+
+    assert wrong(it.read(), [bank], patches, [None])
+
+
+def test_leaving_in_the_middle_of_a_search_waits_for_it(driver, device):
+    bank, shape = make_bank(1), ScanShape(1, P)
+    with ExitStack() as held:
+        stream = held.enter_context(open_stream(device))
+        one = held.enter_context(open_bank(device, BankShape(len(bank.features), D, placed=True)))
+        scan = held.enter_context(open_scan(device, [one], SCORING, shape))
+        device.zero(stream, scan.patches)
+        one.replace(stream, bank, 0.1)
+        scan.aim(stream, [None], POSITION)
+        scan.scan(stream)
+    # The fixtures look at what is left, and at whether the context is whole.
+
+
+def test_leaving_in_the_middle_of_a_swap_waits_for_it(driver, device):
+    bank = make_bank(1)
+    with ExitStack() as held:
+        stream = held.enter_context(open_stream(device))
+        one = held.enter_context(open_bank(device, BankShape(len(bank.features), D, placed=True)))
+        one.replace(stream, bank, 0.1)
+
+
+def test_answers_may_be_read_on_another_stream(any_schedule, station):
+    it, banks = station(), (make_bank(1), make_bank(2))
+    patches = make_patches(1, seed=3)
+    it.load(*banks)
+    it.ask(patches, [None])
+
+    answers = it.scans[0].read(it.loading)
+
+    assert_answers(answers, banks, patches, [None])
+
+
+def test_a_captured_search_sees_the_rows_that_were_swapped_in(driver, station):
+    old, new = (make_bank(1), make_bank(2)), (make_bank(5), make_bank(6))
+    it, patches = station(), make_patches(1, seed=3)
+    it.load(*old)
+    it.ask(patches, [None])
+    it.read()
+    graph, executable = ctypes.c_void_p(), ctypes.c_void_p()
+    stream, cuda = ctypes.c_void_p(it.streams[0].handle), driver.library
+    assert cuda.cuStreamBeginCapture_v2(stream, 1) == 0
+    it.scans[0].launch(it.streams[0])
+    assert cuda.cuStreamEndCapture(stream, ctypes.byref(graph)) == 0
+    assert cuda.cuGraphInstantiateWithFlags(ctypes.byref(executable), graph, ctypes.c_uint64()) == 0
+
+    it.load(*new)
+    it.scans[0].aim(it.streams[0], [None], POSITION)
+    for bank in it.banks:
+        it.streams[0].wait_for(bank.ready)
+    assert cuda.cuGraphLaunch(executable, stream) == 0
+    it.scans[0].done.record(it.streams[0])
+    answers = it.read()
+    assert cuda.cuGraphExecDestroy(executable) == cuda.cuGraphDestroy(graph) == 0
+
+    assert_answers(answers, new, patches, [None])
+
+
+# --- what is refused ---
+
+
+def test_a_bank_that_was_replaced_must_be_aimed_at_again(station):
+    it = station()
+    it.load(make_bank(1), make_bank(2))
+    it.ask(make_patches(1, seed=3), [None])
+    it.load(make_bank(5), make_bank(6))
+
+    with pytest.raises(InputError, match=r"call aim\(\)"):
+        it.scans[0].scan(it.streams[0])
+
+
+def test_a_bank_without_rows_is_not_aimed_at(station):
+    it = station()
+
+    with pytest.raises(InputError, match="holds no rows yet"):
+        it.scans[0].aim(it.streams[0], [None], POSITION)
+
+
+def test_a_category_with_too_few_valid_rows_is_refused_and_others_are_not(station):
+    it, bank = station(banks=1), make_bank(1)
+    valid = bank.valid.copy()
+    valid[bank.rows_of("screw")] = np.arange(ROWS_EACH) < SCORING.k - 1
+    it.load(replace(bank, valid=valid))
+
+    with pytest.raises(InputError, match="between 1 and the 3 valid rows, got 4"):
+        it.ask(make_patches(1, seed=3), ["screw"])
+    it.ask(make_patches(1, seed=3), ["tile"])
+
+
+def test_a_category_that_nobody_knows_is_refused(station):
+    it = station(banks=1)
+    it.load(make_bank(1))
+
+    with pytest.raises(InputError, match="'bottle' is not in this bank"):
+        it.ask(make_patches(1, seed=3), ["bottle"])
+
+
+def test_a_bank_of_another_capacity_is_refused_and_the_old_rows_stay(station):
+    it, bank, patches = station(banks=1), make_bank(1), make_patches(1, seed=3)
+    it.load(bank)
+    smaller = replace(
+        bank,
+        **{name: getattr(bank, name)[:-1] for name in COLUMNS},
+    )
+
+    with pytest.raises(InputError, match="never changes its capacity"):
+        it.load(smaller)
+    it.ask(patches, [None])
+
+    assert_answers(it.read(), [bank], patches, [None])
+
+
+def test_other_numbers_of_frames_or_patches_are_refused(station):
+    it = station(banks=1)
+    it.load(make_bank(1))
+
+    with pytest.raises(InputError, match="expected 1 categories"):
+        it.scans[0].aim(it.streams[0], [None, None], POSITION)
+    with pytest.raises(InputError, match="expected 1 categories"):
+        it.scans[0].aim(it.streams[0], [None], POSITION[:-1])
+
+
+@pytest.mark.parametrize(
+    ("scoring", "precisions", "shape", "expected"),
+    [
+        (Scoring(17, 1.0), ["f16"], ScanShape(1, P), "at most 16 neighbours, got k = 17"),
+        (SCORING, ["f16", "s8"], ScanShape(1, P), "of one D and precision"),
+        (SCORING, ["f16"] * 3, ScanShape(1, P), "one or two banks"),
+        (SCORING, ["f16"], ScanShape(0, P), "at least one frame"),
+    ],
+)
+def test_what_the_kernels_cannot_search_is_refused(device, scoring, precisions, shape, expected):
+    with ExitStack() as held:
+        banks = [
+            held.enter_context(open_bank(device, BankShape(9, D, True, precision)))
+            for precision in precisions
+        ]
+
+        with pytest.raises(InputError, match=expected), open_scan(device, banks, scoring, shape):
+            pytest.fail("opened")
+
+
+def test_bfloat16_is_refused_where_the_chip_does_not_know_it(driver, tmp_path):
+    driver.be(capability=(7, 5))
+    folder = write_module(tmp_path, built(750))
+
+    with (
+        open_device(kernels=folder) as device,
+        pytest.raises(DeviceError, match="keep the bank"),
+        open_bank(device, BankShape(9, D, True, "bf16")),
+    ):
+        pytest.fail("opened")
+
+
+def test_a_search_that_finds_no_room_gives_back_what_it_took(driver, kernels_folder):
+    driver.be(memory_bytes=1 << 20)
+    with open_device(kernels=kernels_folder) as device, ExitStack() as held:
+        bank = held.enter_context(open_bank(device, BankShape(50, D, True)))
+        before = driver.counters()
+
+        with (
+            pytest.raises(DeviceError, match="not enough memory"),
+            open_scan(device, [bank], SCORING, ScanShape(8, 1000)),
+        ):
+            pytest.fail("opened")
+
+        assert driver.counters() == before
+
+
+@pytest.mark.parametrize(
+    ("multiprocessors", "patches", "rows", "splits"),
+    [
+        (4, 64, 100, 1),  # too few rows to share
+        (4, 64, 16_384, 8),  # two blocks a multiprocessor
+        (4, 65, 16_384, 4),
+        (132, 784, 2_048, 4),  # a split keeps four tiles
+        (1, 4_096, 65_536, 2),  # more rows than a split can count
+    ],
+)
+def test_splits_fill_the_chip_about_once(
+    driver, kernels_folder, multiprocessors, patches, rows, splits
+):
+    driver.be(multiprocessors=multiprocessors)
+
+    with open_device(kernels=kernels_folder) as device:
+        assert splits_for(device, ScanShape(1, patches), rows, searches=1) == splits
+
+
+def test_every_category_is_a_range_of_its_own():
+    bank = make_bank(1)
+
+    assert [bank.rows_of(name).start for name in CATEGORIES] == [0, ROWS_EACH, 2 * ROWS_EACH]
