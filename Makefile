@@ -1,11 +1,13 @@
 # Two commands: `make demo` and `make test`. Both make the environment .venv and install into it.
+# `make gpu` is for a machine with a GPU and a Python that has torch and pycuda: it installs nothing but
+# what WHEELS=DIR has.
 # PYTHON chooses the interpreter (3.10 to 3.12); DATA=DIR plays the demonstration on your own images.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check clean
+.PHONY: demo test check gpu clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m examples.demo $(if $(DATA),--data "$(DATA)")
@@ -17,6 +19,9 @@ check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+gpu:
+	$(PYTHON) -m benchmarks.gpu $(if $(WHEELS),--wheels "$(WHEELS)")
 
 clean:
 	rm -rf $(VENV) out
