@@ -149,9 +149,8 @@ def _load_nvrtc() -> ctypes.CDLL:
             nvrtc = ctypes.CDLL(path)
             # It looks for its built-in functions on the loader's path alone, by this name: opened
             # from beside it, they are found all the same.
-            for builtins in sorted(Path(path).parent.glob("libnvrtc-builtins.so.*")):
-                if ".alt." not in builtins.name:
-                    ctypes.CDLL(str(builtins))
+            for builtins in _beside(Path(path), "libnvrtc-builtins.so.*"):
+                ctypes.CDLL(str(builtins))
         except OSError:
             continue
         return nvrtc
@@ -159,6 +158,11 @@ def _load_nvrtc() -> ctypes.CDLL:
         f"none of {', '.join(NVRTC_LIBRARIES)} was found; install the CUDA toolkit or the package "
         "nvidia-cuda-nvrtc"
     )
+
+
+def _beside(library: Path, pattern: str) -> list[Path]:
+    """Files in a library's folder; none if the loader alone knows where it lies."""
+    return sorted(library.parent.glob(pattern)) if library.is_absolute() else []
 
 
 def _places_of_nvrtc() -> Iterator[str]:

@@ -6,12 +6,15 @@ Without pycuda or g++ the tests are skipped, unless REQUIRE_PYCUDA=1 says that t
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 
 import pytest
 
+from edge.device import open_device
 from edge.kernels import binary
 from tests.gpu import emulated_driver
 from tests.gpu.kernels_on_cpu import built
+from tests.gpu.station_banks import Station
 
 
 @pytest.fixture(scope="session")
@@ -63,3 +66,16 @@ def probe_folder(tmp_path_factory):
 def kernels_folder(tmp_path_factory):
     """The kernels themselves, for capability 8.6, as a binary that the emulated driver loads."""
     return write_module(tmp_path_factory.mktemp("kernels"), built(860))
+
+
+@pytest.fixture
+def device(driver, kernels_folder):
+    with open_device(kernels=kernels_folder) as device:
+        yield device
+
+
+@pytest.fixture
+def station(device):
+    """Makes stations that are closed after the test."""
+    with ExitStack() as held:
+        yield lambda **kinds: Station(device, held, **kinds)

@@ -71,6 +71,25 @@ def assert_answers(answers, banks, patches, categories, relative=1e-5):
             assert (gaps <= relative * evidence).all()
 
 
+def wrong(answers, banks, patches, categories) -> bool:
+    try:
+        assert_answers(answers, banks, patches, categories)
+    except AssertionError:
+        return True
+    return False
+
+
+def copied_out(device, *arrays):
+    """Arrays of device memory on the host."""
+    with ExitStack() as held:
+        stream = held.enter_context(open_stream(device))
+        rooms = [held.enter_context(page_locked(device, a.shape, a.dtype)) for a in arrays]
+        for room, array in zip(rooms, arrays, strict=True):
+            device.copy_out(stream, room, array)
+        stream.synchronize()
+        return [room.copy() for room in rooms]
+
+
 class Station:
     """Both banks on a device and slots that search them; closed with `held`."""
 
