@@ -9,6 +9,8 @@
 set -euo pipefail
 version=2026.1
 python=$(command -v "$1")
+# The folder changes below; links stay, because a virtual environment is one.
+python=$(cd "$(dirname "$python")" && pwd)/$(basename "$python")
 cd "$(dirname "$0")/../.."
 folder=$(mkdir -p "${2:-build/pycuda}" && cd "${2:-build/pycuda}" && pwd)
 : "${CUDA_HOME:=$(dirname "$(dirname "$(readlink -f "$(command -v nvcc)")")")}"
