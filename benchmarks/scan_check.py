@@ -148,7 +148,7 @@ def _compared(
         "largest_excess": float(np.abs(excess[differs]).max()) if differs.any() else 0.0,
         "attention_error": float((error / scale).max()),
         "evidence_error": float(np.abs(answer["evidence"][picked] / evidence - 1).max()),
-        "searched_exhaustively": int(answer["uncertified"][0]),
+        "searched_exhaustively": B * P if precision == "f32" else int(answer["uncertified"][0]),
     }
     right = (
         figures["largest_excess"] <= bound
