@@ -17,6 +17,7 @@ from benchmarks.sections import (
     accuracy,
     backbones,
     bank_rows,
+    bank_scan,
     few_labelled,
     frames,
     peers,
@@ -45,14 +46,14 @@ SECTIONS: tuple[tuple[str, str, Callable[[dict[str, Any]], str]], ...] = (
     ("Memory of a fit", "memory", bank_rows.memory),
     ("Letterbox and tiles", "tiling", frames.tiling),
     ("Large frames", "large_frames", frames.large),
+    ("Bank scan", "bank_scan", bank_scan.section),
     ("Station", "station", station.section),
 )
 
 TAIL = """\
 ## Not measured yet
 
-Anything on a GPU: the bank scan is written and tested without one, and `make gpu` measures it in one go; no figure of it exists. The bank scan
-on the CPU beside others (`python -m benchmarks.bank_scan`). Single steps taken out of the method (`python -m benchmarks.ablation DATA`), tiles against stretch on
+Anything on a GPU: the bank scan is written and tested without one, and `make gpu` measures it in one go; no figure of it exists. Single steps taken out of the method (`python -m benchmarks.ablation DATA`), tiles against stretch on
 real images (`python -m benchmarks.tiling DATA`) and large frames (`python -m benchmarks.large_frames`): the commands are there and have not been run to their end. The station
 with the model of today: its section is of the model before it, with three maps and without positions, whose scan is half as wide. Memory of
 250 images of each of 20 categories."""
