@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import sys
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ def record(name: str, figures: dict[str, Any]) -> Path:
             "cores": os.cpu_count(),
             "system": platform.system(),
             "python": platform.python_version(),
-            **{library: version(library) for library in LIBRARIES},
+            **{library: _version(library) for library in LIBRARIES},
         },
         **figures,
     }
@@ -36,6 +36,14 @@ def record(name: str, figures: dict[str, Any]) -> Path:
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps(document, indent=1) + "\n")
     return path
+
+
+def _version(library: str) -> str | None:
+    # A machine with a GPU need not have what a camera needs; hours of figures are not lost for it.
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return None
 
 
 def _cpu() -> str:

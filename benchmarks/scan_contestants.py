@@ -16,8 +16,8 @@ import onnxruntime
 import torch
 from numpy.typing import NDArray
 
-from inspection.preprocessing import Preprocessing
-from inspection.scoring import Scoring
+from inspection.preprocessing import PATCH_PX, Preprocessing
+from inspection.scoring import Scoring, enhanced_length
 from trainer.export import export_scan
 
 
@@ -100,10 +100,10 @@ def on_cpu(case: Case) -> list[Contestant]:
 def onnx_scan(case: Case) -> Contestant:
     """Search and attend by the part of `full.onnx` that searches: what a station runs on a CPU."""
     _, P, D = case.patches.shape
-    side = 8 * round(P**0.5)
+    side = PATCH_PX * round(P**0.5)
     scan = export_scan(D, case.scoring.k, case.scoring.top_patches(P), Preprocessing(side))
     session = onnxruntime.InferenceSession(scan, providers=["CPUExecutionProvider"])
-    n, z = len(case.rows), 3 * D + 2 * case.scoring.k + 1
+    n, z = len(case.rows), enhanced_length(D, case.scoring.k)
     feeds = {
         "patches": case.patches,
         "places": np.zeros((*case.patches.shape[:2], 2), np.float32),
@@ -118,7 +118,7 @@ def onnx_scan(case: Case) -> Contestant:
         "hidden_bias": np.zeros(4, np.float32),
         "output_weight": np.zeros(4, np.float32),
         "output_bias": np.zeros(1, np.float32),
-        "foreground": np.ones((side // 8, side // 8), np.float32),
+        "foreground": np.ones((side // PATCH_PX, side // PATCH_PX), np.float32),
     }
     return Contestant(
         "ours, ONNX Runtime, FP32, with attention",

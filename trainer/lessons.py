@@ -231,8 +231,8 @@ def examples_of(
         found = lesson.shown.enhanced(known, scoring)
         abnormal.append(found)
         weight.append(torch.full((len(found),), 1.0 / len(found)))
-    joined = torch.cat(weight)
-    return Examples(torch.cat(normal), torch.cat(abnormal), joined / joined.mean())
+    counts = torch.cat(weight)
+    return Examples(torch.cat(normal), torch.cat(abnormal), counts / counts.mean())
 
 
 def _hard(seen: Seen, random: int, rng: np.random.Generator) -> Seen:
