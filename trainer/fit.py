@@ -123,8 +123,9 @@ def learn_defects(
     Raises:
         DatasetError: A labelled image cannot be used; it is named.
     """
-    foreign = _foreign(good, settings)
     taught = {name: defects for name, defects in labelled.items() if defects}
+    # Foreign patches take a look at every texture: not where every product is taught.
+    foreign = _foreign(good, settings) if set(good.stores) - set(taught) else {}
     steps = sum(
         heads_taught(len(taught.get(name, ())), settings.abnormal_weight) for name in good.stores
     )
@@ -178,19 +179,19 @@ def _lesson(good: GoodParts, name: str, defect: LabelledDefect, shown: Sequence[
     canvas = read_prepared(defect.image, good.spec)
     shape = map_of_canvas(canvas)
     inspected = laid_over(good.foregrounds[name], shape)
-    share = patch_share(defect, good.spec)
+    outline = outline_of(defect)
+    share = patch_share(outline, good.spec)
     seen = look_at(good, name, canvas)
-    lesson = lesson_of(defect, seen, share, inspected, shown)
+    marks = marks_of(defect, seen, share, inspected, shown)
+    lesson = lesson_of(defect, seen, share, inspected, marks)
     if shape != good.spec.grid:
         # A frame of many views takes as many times longer to look at, and copies that many again.
         return lesson
-    outline = outline_of(defect)
-    if defect.regions == "mask" and outline is not None:
+    if outline is not None and defect.regions == "mask":
         pixels = covered_share(outline, canvas.shape[:2])
     else:
         # What is marked is all that is known of its outline.
-        marks = marks_of(defect, seen, share, inspected, shown).astype(np.float32)
-        pixels = marks.repeat(PATCH_PX, axis=0).repeat(PATCH_PX, axis=1)
+        pixels = marks.astype(np.float32).repeat(PATCH_PX, axis=0).repeat(PATCH_PX, axis=1)
     rng = np.random.default_rng(int(defect.sha256[:8], 16))
     copies = []
     for shift in draw_shifts(rng):

@@ -101,20 +101,20 @@ def draw_defects(
     return drawn, without_learned(categories, digests)
 
 
-def patch_share(defect: LabelledDefect, spec: Preprocessing) -> NDArray[np.float32] | None:
+def patch_share(
+    outline: NDArray[np.float32] | None, spec: Preprocessing
+) -> NDArray[np.float32] | None:
     """Say how much of every patch is defect.
+
+    Args:
+        outline: From `outline_of`.
+        spec: How the image is prepared.
 
     Returns:
         (Mh, Mw) float32, 0 to 1, above 0 wherever a patch is touched; None if only the image is
         labelled.
-
-    Raises:
-        DatasetError: The image or its mask cannot be read, or its outline marks nothing.
     """
-    outline = outline_of(defect)
-    if outline is None:
-        return None
-    return covered_share(outline, map_shape(outline.shape, spec))
+    return None if outline is None else covered_share(outline, map_shape(outline.shape, spec))
 
 
 def lineage_of(labelled: Labelled) -> Lineage:

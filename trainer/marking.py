@@ -26,14 +26,14 @@ LEAST_MARKED = 3
 """Patches that show the defect at least, the farthest, where no outline says so."""
 
 
-def lesson_of(
+def marks_of(
     defect: LabelledDefect,
     seen: Seen,
     share: NDArray[np.float32] | None,
     inspected: NDArray[np.uint8],
     good: Sequence[Seen],
-) -> Lesson:
-    """Say what a labelled image teaches, as it lies.
+) -> NDArray[np.bool_]:
+    """Say which patches show the defect.
 
     Args:
         defect: The label.
@@ -43,26 +43,12 @@ def lesson_of(
             clean.
         good: Images of good parts, to tell what is usual.
 
+    Returns:
+        (Mh, Mw), at least one.
+
     Raises:
         DatasetError: The defect lies where nothing is inspected.
     """
-    marks = marks_of(defect, seen, share, inspected, good)
-    shown = torch.from_numpy(marks.ravel())
-    clean = torch.zeros(len(shown), dtype=torch.bool)
-    if share is not None:
-        clean = torch.from_numpy((share == 0).ravel() & inspected.ravel().astype(bool))
-    chosen = telling(seen, np.random.default_rng(0), shown)
-    return Lesson(seen[chosen], shown[chosen], clean[chosen], defect.defect)
-
-
-def marks_of(
-    defect: LabelledDefect,
-    seen: Seen,
-    share: NDArray[np.float32] | None,
-    inspected: NDArray[np.uint8],
-    good: Sequence[Seen],
-) -> NDArray[np.bool_]:
-    """Say which patches show the defect, (Mh, Mw), at least one; see `lesson_of`."""
     usual = torch.cat([each.evidence for each in good]).numpy()
     evidence = seen.evidence.numpy().reshape(inspected.shape)
     where = inspected.astype(bool)
@@ -81,3 +67,27 @@ def marks_of(
             "outline or the foreground mask, or remove the label"
         )
     return np.asarray(marked & where)
+
+
+def lesson_of(
+    defect: LabelledDefect,
+    seen: Seen,
+    share: NDArray[np.float32] | None,
+    inspected: NDArray[np.uint8],
+    marks: NDArray[np.bool_],
+) -> Lesson:
+    """Say what a labelled image teaches, as it lies.
+
+    Args:
+        defect: The label.
+        seen: All patches of the image, (n, …).
+        share: As `marks_of`; without an outline nothing is known to be clean.
+        inspected: As `marks_of`.
+        marks: (Mh, Mw), from `marks_of`.
+    """
+    shown = torch.from_numpy(marks.ravel())
+    clean = torch.zeros(len(shown), dtype=torch.bool)
+    if share is not None:
+        clean = torch.from_numpy((share == 0).ravel() & inspected.ravel().astype(bool))
+    chosen = telling(seen, np.random.default_rng(0), shown)
+    return Lesson(seen[chosen], shown[chosen], clean[chosen], defect.defect)

@@ -15,7 +15,7 @@ from inspection.preprocessing import Preprocessing
 from tests.trainer.parts import write_image
 from trainer.coco import Box
 from trainer.dataset import Category, find_categories
-from trainer.labelled import LabelledDefect, draw_defects, lineage_of, patch_share
+from trainer.labelled import LabelledDefect, draw_defects, lineage_of, outline_of, patch_share
 from trainer.learned import digest_of, without_learned
 
 SHAPE = (16, 24)
@@ -223,7 +223,7 @@ def test_with_nothing_learned_no_file_is_opened(tmp_path: Path) -> None:
 def test_a_mask_becomes_shares_of_patches(tmp_path: Path) -> None:
     (defect, *_), _ = draw_defects(category(tmp_path, dent=2), 1, 0)[0]["bolt"], None
 
-    share = patch_share(defect, Preprocessing(32))  # 4 × 4 patches of 4 × 6 px
+    share = patch_share(outline_of(defect), Preprocessing(32))  # 4 × 4 patches of 4 × 6 px
 
     assert share is not None
     assert share.dtype == np.float32
@@ -242,7 +242,7 @@ def test_shares_follow_the_map_of_the_image(
 ) -> None:
     (defect,) = draw_defects(category(tmp_path, dent=2), 1, 0)[0]["bolt"]
 
-    share = patch_share(defect, spec)
+    share = patch_share(outline_of(defect), spec)
 
     assert share is not None
     assert share.shape == (rows, columns)
@@ -255,21 +255,21 @@ def test_boxes_become_shares_of_patches_and_an_image_alone_has_none(tmp_path: Pa
     image = write_image(tmp_path / "0.png", noise(0))
     boxed = LabelledDefect(image, "dent", "0" * 64, boxes=(Box(6, 4, 3, 4), Box(0, 0, 0.1, 0.1)))
 
-    share = patch_share(boxed, Preprocessing(32))
+    share = patch_share(outline_of(boxed), Preprocessing(32))
 
     assert share is not None
     assert share[1, 1] == pytest.approx(0.5)
     assert 0 < share[0, 0] < 0.001
-    assert patch_share(LabelledDefect(image, "dent", "0" * 64), Preprocessing(32)) is None
+    assert (
+        patch_share(outline_of(LabelledDefect(image, "dent", "0" * 64)), Preprocessing(32)) is None
+    )
 
 
 def test_a_box_out_of_its_image_is_refused(tmp_path: Path) -> None:
     image = write_image(tmp_path / "0.png", noise(0))
 
     with pytest.raises(DatasetError, match=r"0\.png is \(16, 24\).*reaches out of it"):
-        patch_share(
-            LabelledDefect(image, "d", "0" * 64, boxes=(Box(20, 0, 5, 2),)), Preprocessing()
-        )
+        outline_of(LabelledDefect(image, "d", "0" * 64, boxes=(Box(20, 0, 5, 2),)))
 
 
 def test_a_defect_has_a_mask_or_boxes(tmp_path: Path) -> None:

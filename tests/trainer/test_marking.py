@@ -13,7 +13,7 @@ from inspection.errors import DatasetError
 from trainer.coco import Box
 from trainer.labelled import LabelledDefect
 from trainer.lessons import Lesson, Seen
-from trainer.marking import LEAST_MARKED, lesson_of
+from trainer.marking import LEAST_MARKED, lesson_of, marks_of
 
 SIDE = 4
 EVERYWHERE = np.ones((SIDE, SIDE), np.uint8)
@@ -39,7 +39,8 @@ def taught(
 ) -> Lesson:
     """A lesson beside good images whose evidence is spread evenly from 0 to 1."""
     good = [seen(np.linspace(0, 1, 1001)[i::3]) for i in range(3)]
-    return lesson_of(label, seen(evidence), share, inspected, good)
+    marks = marks_of(label, seen(evidence), share, inspected, good)
+    return lesson_of(label, seen(evidence), share, inspected, marks)
 
 
 def numbers(marks: torch.Tensor) -> list[int]:
