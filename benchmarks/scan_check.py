@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,9 +18,9 @@ from edge.bank_scan import BankScan, ScanShape, open_scan
 from edge.device import Device, open_stream, page_locked
 from edge.device_bank import BankShape, Precision, open_bank
 from edge.streams import Stream
-from inspection.bank import MemoryBank
-from inspection.retrieval import Neighbours, attend, nearest
-from inspection.scoring import Scoring
+from inspection.bank import MemoryBank, empty_bank
+from inspection.retrieval import attend, nearest
+from inspection.scoring import Scoring, locate
 
 PRECISIONS: tuple[Precision, ...] = ("f32", "f16", "bf16", "s8")
 
@@ -41,18 +41,9 @@ CHECKED = 96
 
 def bank_of(rows: NDArray[np.float32], valid: NDArray[np.bool_], seed: int = 0) -> MemoryBank:
     """Make a bank of one category, its rows somewhere on a grid of 32 × 32."""
-    n, rng = len(rows), np.random.default_rng(seed)
-    return MemoryBank(
-        categories=("part",),
-        sources=(),
-        features=rows,
-        valid=valid,
-        category=np.zeros(n, np.int32),
-        source=np.full(n, -1, np.int32),
-        position=rng.integers(0, 32, (n, 2)).astype(np.int32),
-        label=np.zeros(n, np.int64),
-        admitted_unix_s=np.zeros(n, np.int64),
-        hits=np.zeros(n, np.int64),
+    position = np.random.default_rng(seed).integers(0, 32, (len(rows), 2)).astype(np.int32)
+    return replace(
+        empty_bank(("part",), *rows.shape), features=rows, valid=valid, position=position
     )
 
 
@@ -123,12 +114,13 @@ def _compared(
     precision: Precision,
 ) -> dict[str, Any]:
     B, P, D = patches.shape
-    weight = np.float32(scoring.position_weight)
-    known = np.concatenate([bank.features, weight * bank.position.astype(np.float32)], axis=1)
+    weight = scoring.position_weight
+    # In float32, as they lie on the device.
+    known = locate(bank.features, bank.position, weight).astype(np.float32)
     if precision == "s8":
         known = as_int8(known, bank.valid)
-    places = np.tile(weight * position.astype(np.float32), (B, 1))
-    located = np.concatenate([patches.reshape(B * P, D), places], axis=1)
+    places = np.tile(position, (B, 1))
+    located = locate(patches.reshape(B * P, D), places, weight).astype(np.float32)
     picked = np.linspace(0, B * P - 1, min(CHECKED, B * P)).astype(int)
     truth = nearest(located[picked], known, bank.valid, scoring.k)
     rows = answer["neighbours"][picked]
@@ -138,7 +130,7 @@ def _compared(
     # Where another row was found than by float64, it must be as near, but for the bound.
     excess = squared / np.maximum(np.square(truth.distances), 1e-30) - 1
     differs = rows != truth.rows
-    memory = attend(Neighbours(truth.distances, truth.rows), known, scoring.temperature)
+    memory = attend(truth, known, scoring.temperature)
     residual = located[picked].astype(np.float64) - memory
     error = np.linalg.norm(answer["residual"][picked] - residual[:, :D], axis=1)
     scale = np.linalg.norm(memory, axis=1)

@@ -214,7 +214,7 @@ class BankScan:
 
     def _entry_points(self) -> dict[str, str]:
         """Which kind of each kernel the banks' precision asks for."""
-        precision = self.banks[0].precision
+        precision = self.banks[0].shape.precision
         slow = "s8" if precision == "s8" else "f32"
         if precision == "f32":
             return {"exhaustive": slow}
@@ -230,15 +230,17 @@ class BankScan:
         task = np.zeros((), arguments.SEARCHES)
         task["searches"], task["frames"] = len(self.banks), self.shape.frames
         task["patches"] = self.shape.patches
-        task["every_patch"] = self.banks[0].precision == "f32"
+        task["every_patch"] = self.banks[0].shape.precision == "f32"
         task["half_patches"] = self.shape.half_patches
         for i, (bank, memory) in enumerate(zip(self.banks, self._memory, strict=True)):
             search = task["search"][i]
             for name, array in {**bank.arrays, **memory, "patches": self.patches}.items():
                 search[name] = array.address
-            search["dimensions"], search["padded"] = bank.dimensions, bank.padded
+            search["dimensions"], search["padded"] = bank.shape.dimensions, bank.shape.padded
             search["k"], search["temperature"] = self._scoring.k, self._scoring.temperature
-            search["splits"] = splits_for(self._device, self.shape, bank.rows, len(self.banks))
+            search["splits"] = splits_for(
+                self._device, self.shape, bank.shape.rows, len(self.banks)
+            )
         return task
 
 
@@ -263,7 +265,7 @@ def open_scan(
         InputError: Banks do not go together, or K is more than the kernels can.
         DeviceError: Not enough memory is left.
     """
-    M, D = shape.frames * shape.patches, banks[0].dimensions
+    M, D = shape.frames * shape.patches, banks[0].shape.dimensions
     dtype = np.dtype(np.float16 if shape.half_patches else np.float32)
     _check(banks, scoring, shape)
     if patches is not None and (patches.shape, patches.dtype) != ((M, D), dtype):
@@ -273,7 +275,7 @@ def open_scan(
     with ExitStack() as held:
         if patches is None:
             patches = held.enter_context(device_arrays(device, {"it": ((M, D), dtype)}))["it"]
-        splits = [splits_for(device, shape, bank.rows, len(banks)) for bank in banks]
+        splits = [splits_for(device, shape, bank.shape.rows, len(banks)) for bank in banks]
         memory = [
             held.enter_context(device_arrays(device, _wanted(bank, scoring.k, shape, S)))
             for bank, S in zip(banks, splits, strict=True)
@@ -303,26 +305,26 @@ def _wanted(
     """Everything that one bank's search writes, and where its frames look."""
     B, M = shape.frames, shape.frames * shape.patches
     work: dict[str, tuple[tuple[int, ...], Any]] = {
-        "queries": ((M, bank.padded), np.uint16),
+        "queries": ((M, bank.shape.padded), np.uint16),
         "query_bounds": ((M, 2), np.float32),
         "approx": ((M, splits, arguments.CANDIDATES), np.float32),
         "candidates": ((M, splits, arguments.CANDIDATES), np.int32),
     }
     return {
-        **({} if bank.precision == "f32" else work),
-        **({"places": ((M, 2), np.float32)} if bank.placed else {}),
+        **({} if bank.shape.precision == "f32" else work),
+        **({"places": ((M, 2), np.float32)} if bank.shape.placed else {}),
         "first": ((B,), np.int32),
         "count": ((B,), np.int32),
         "uncertified": ((1 + M,), np.int32),
         "distances": ((M, k), np.float32),
         "neighbours": ((M, k), np.int32),
-        "residual": ((M, bank.dimensions), np.float32),
+        "residual": ((M, bank.shape.dimensions), np.float32),
         "evidence": ((M,), np.float32),
     }
 
 
 def _check(banks: Sequence[DeviceBank], scoring: Scoring, shape: ScanShape) -> None:
-    kinds = {(bank.dimensions, bank.precision) for bank in banks}
+    kinds = {(bank.shape.dimensions, bank.shape.precision) for bank in banks}
     if not 1 <= len(banks) <= 2 or len(kinds) != 1:
         raise InputError(f"expected one or two banks of one D and precision, got {sorted(kinds)}")
     if scoring.k > arguments.MOST_NEIGHBOURS:

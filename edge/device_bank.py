@@ -102,31 +102,6 @@ class DeviceBank:
             else device.kernel(f"prepare_rows_{precision}", arguments.PREPARE_ROWS)
         )
 
-    @property
-    def rows(self) -> int:
-        """N."""
-        return self.shape.rows
-
-    @property
-    def dimensions(self) -> int:
-        """D."""
-        return self.shape.dimensions
-
-    @property
-    def placed(self) -> bool:
-        """Whether where a row lies counts."""
-        return self.shape.placed
-
-    @property
-    def precision(self) -> Precision:
-        """How rows are kept."""
-        return self.shape.precision
-
-    @property
-    def padded(self) -> int:
-        """Wp."""
-        return self.shape.padded
-
     def replace(self, stream: Stream, bank: MemoryBank, position_weight: float) -> None:
         """Put other rows in place of the ones that are there.
 
@@ -142,7 +117,7 @@ class DeviceBank:
             InputError: The bank is of another shape.
             DeviceError: The device failed; the bank holds rows of both.
         """
-        expected = (self.rows, self.dimensions)
+        expected = (self.shape.rows, self.shape.dimensions)
         if bank.features.shape != expected:
             raise InputError(
                 f"there is room for a bank {expected}, got {bank.features.shape}; a bank never "
@@ -160,8 +135,8 @@ class DeviceBank:
             self._staging["mean"][:] = self._mean(bank, position_weight)
             self._device.copy_in(stream, self.arrays["mean"], self._staging["mean"])
             self._device.zero(stream, self.arrays["bounds"])
-        for begin in range(0, self.rows, self.shape.staged_rows):
-            end = min(self.rows, begin + self.shape.staged_rows)
+        for begin in range(0, self.shape.rows, self.shape.staged_rows):
+            end = min(self.shape.rows, begin + self.shape.staged_rows)
             self._send(stream, bank, slice(begin, end), position_weight)
         self.ready.record(stream)
         self._held = bank
@@ -185,7 +160,7 @@ class DeviceBank:
         if not bank.valid.any():
             return np.zeros(self.shape.width)
         features = bank.features[bank.valid].mean(axis=0, dtype=np.float64)
-        if not self.placed:
+        if not self.shape.placed:
             return np.asarray(features)
         places = bank.position[bank.valid].mean(axis=0, dtype=np.float64) * position_weight
         return np.concatenate([features, places])
@@ -194,7 +169,7 @@ class DeviceBank:
         """Send rows through the staging memory, which is waited for first, and prepare them."""
         n = rows.stop - rows.start
         features = bank.features[rows]
-        located = locate(features, bank.position[rows], weight) if self.placed else features
+        located = locate(features, bank.position[rows], weight) if self.shape.placed else features
         self._sent.synchronize()
         self._staging["located"][:n] = located
         target = self.arrays.get("located")
@@ -208,7 +183,7 @@ class DeviceBank:
         task["bounds"] = self.arrays["bounds"].address
         for name in ("valid", "rows", "norms", *(["scale"] if "scale" in self.arrays else [])):
             task[name] = rows_within(self.arrays[name], rows).address
-        task["n"], task["width"], task["padded"] = n, self.shape.width, self.padded
+        task["n"], task["width"], task["padded"] = n, self.shape.width, self.shape.padded
         self._prepare.launch(stream, task, (-(-n // ROWS_OF_A_BLOCK),), (32 * ROWS_OF_A_BLOCK,))
 
 

@@ -66,7 +66,7 @@ def test_an_int8_bank_is_the_bank_of_its_rounded_rows(any_schedule, device, stat
     assert "located" not in it.banks[0].arrays
     names = ("rows", "scale", "mean")
     rows, scale, mean = copied_out(device, *(it.banks[0].arrays[name] for name in names))
-    rows = rows[:, int8_columns(it.banks[0].padded)][:, : D + 2].astype(np.float64)
+    rows = rows[:, int8_columns(it.banks[0].shape.padded)][:, : D + 2].astype(np.float64)
     rows = (rows * scale[:, None] + mean).astype(np.float32)
     # The rounded places take the part of features, so that nothing is placed any more.
     of = bank.rows_of("tile")
