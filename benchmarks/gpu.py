@@ -3,9 +3,9 @@
     make gpu [WHEELS=DIR] [REQUIRE_GPU=1]        or: python -m benchmarks.gpu
 
 Builds the kernels if they are not built, holds every precision to float64, looks for wrong memory
-accesses with compute-sanitizer where it is installed, then times the bank scan beside torch and
-faiss. The result is `benchmarks/results/gpu-<chip>.json`. Nothing comes from a network: what is not
-installed is taken from DIR. Without a GPU it says so, and that is no failure unless REQUIRE_GPU=1.
+accesses with compute-sanitizer where it is installed, then times the bank scan beside torch. The
+result is `benchmarks/results/gpu-<chip>.json`. Nothing comes from a network: what is not installed
+is taken from DIR. Without a GPU it says so, and that is no failure unless REQUIRE_GPU=1.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any
 
 from inspection.errors import DeviceError
 
-NEEDED = ("numpy", "torch", "pycuda")
+NEEDED = ("numpy", "torch", "pycuda", "safetensors")
 
 SANITIZER = "compute-sanitizer"
 

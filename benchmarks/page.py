@@ -53,10 +53,11 @@ SECTIONS: tuple[tuple[str, str, Callable[[dict[str, Any]], str]], ...] = (
 TAIL = """\
 ## Not measured yet
 
-Anything on a GPU: the bank scan is written and tested without one, and `make gpu` measures it in one go; no figure of it exists. Single steps taken out of the method (`python -m benchmarks.ablation DATA`), tiles against stretch on
-real images (`python -m benchmarks.tiling DATA`) and large frames (`python -m benchmarks.large_frames`): the commands are there and have not been run to their end. The station
-with the model of today: its section is of the model before it, with three maps and without positions, whose scan is half as wide. Memory of
-250 images of each of 20 categories."""
+Anything on a GPU: the bank scan is written and tested without one, and `make gpu` measures it in one go; no figure of it exists. ResNet-50
+(`python -m benchmarks.backbones DATA`). Single steps taken out of the method (`python -m benchmarks.ablation DATA`), tiles against stretch on real
+images (`python -m benchmarks.tiling DATA`) and large frames (`python -m benchmarks.large_frames`): the commands are there and have not been run to
+their end. The station with the model of today: its section is of the model before it, with three maps and without positions, whose scan is half as
+wide. Memory of 250 images of each of 20 categories."""
 
 
 def main() -> int:

@@ -1,24 +1,29 @@
-"""Who can search a bank, on the CPU and beside us on a GPU: each asked for what it can do best.
+"""A search of a bank, whoever answers it, and how the answers are timed and compared.
 
-Ours: the K nearest rows *and* attention over them. Others find rows only, or attend to the whole
-bank; what they are asked is written beside them.
+Ours gives the K nearest rows *and* attention over them. Others find rows only, or attend to the
+whole bank; what they are asked is written beside them. Nothing here needs more than numpy and
+torch: a machine with a GPU may have no more.
 """
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 
-from inspection.preprocessing import PATCH_PX, Preprocessing
-from inspection.scoring import Scoring, enhanced_length
-from trainer.export import export_scan
+from inspection.scoring import Scoring
+
+LEAST_S = 0.02
+"""How long one timed stretch takes at least: shorter ones are asked several times."""
+
+CHECKED = 64
+"""Patches whose neighbours are compared with float64."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,75 +90,72 @@ def draw_case(frames: int, patches: int, rows: int, dimensions: int, k: int, see
     )
 
 
-def on_cpu(case: Case) -> list[Contestant]:
-    """Whoever is installed, on all cores."""
-    patches, rows = torch.from_numpy(case.flat), torch.from_numpy(case.rows)
-    found = [
-        onnx_scan(case),
-        *_in_torch(patches, rows, case.scoring.k, lambda: None, "FP32"),
-    ]
-    if importlib.util.find_spec("faiss"):
-        found.append(_faiss(case))
-    return found
+def compared(
+    case: Case, contestants: Sequence[Contestant], rounds: int, rate: float
+) -> dict[str, Any]:
+    """Milliseconds of each, share of the roof, and share of right neighbours.
 
-
-def onnx_scan(case: Case) -> Contestant:
-    """Search and attend by the part of `full.onnx` that searches: what a station runs on a CPU."""
-    _, P, D = case.patches.shape
-    side = PATCH_PX * round(P**0.5)
-    scan = export_scan(D, case.scoring.k, case.scoring.top_patches(P), Preprocessing(side))
-    session = onnxruntime.InferenceSession(scan, providers=["CPUExecutionProvider"])
-    n, z = len(case.rows), enhanced_length(D, case.scoring.k)
-    feeds = {
-        "patches": case.patches,
-        "places": np.zeros((*case.patches.shape[:2], 2), np.float32),
-        "normal_rows": case.rows,
-        "normal_valid": np.ones(n, np.bool_),
-        "normal_places": np.zeros((n, 2), np.float32),
-        "abnormal_rows": case.rows[:16],
-        "abnormal_valid": np.ones(16, np.bool_),
-        "temperature": np.array(case.scoring.temperature, np.float32),
-        "abnormal_weight": np.array(0, np.float32),
-        "hidden_weight": np.zeros((z, 4), np.float32),
-        "hidden_bias": np.zeros(4, np.float32),
-        "output_weight": np.zeros(4, np.float32),
-        "output_bias": np.zeros(1, np.float32),
-        "foreground": np.ones((side // PATCH_PX, side // PATCH_PX), np.float32),
+    Args:
+        case: What is asked.
+        contestants: Take turns.
+        rounds: Turns of each.
+        rate: Floating-point operations a second of a large product.
+    """
+    seconds = timed(contestants, rounds)
+    right = {each.name: _right(case, each.neighbours()) for each in contestants}
+    return {
+        "gflop": round(case.operations / 1e9, 3),
+        "ways": {
+            name: {
+                "ms": round(1e3 * took, 4),
+                "share_of_product_rate": round(case.operations / took / rate, 4),
+                "right_neighbours": right[name],
+            }
+            for name, took in seconds.items()
+        },
     }
-    return Contestant(
-        "ours, ONNX Runtime, FP32, with attention",
-        lambda: session.run(["anomaly_map"], feeds),
-        lambda: None,
-        lambda: None,
-    )
 
 
-def on_torch_gpu(case: Case) -> list[Contestant]:
-    """torch on a GPU: distances + top-K in FP32, product + top-K and attention in FP16."""
-    patches = torch.from_numpy(case.flat).cuda()
-    rows = torch.from_numpy(case.rows).cuda()
-    wait = torch.cuda.synchronize
-    half, half_rows = patches.half(), rows.half()
-    found = _in_torch(patches, rows, case.scoring.k, wait, "FP32")
-    found += _in_torch(half, half_rows, case.scoring.k, wait, "FP16")[1:]
-    queries = half.reshape(1, 1, *half.shape)
-    known = half_rows.reshape(1, 1, *half_rows.shape)
-    attention = torch.nn.functional.scaled_dot_product_attention
-    scale = 2.0 / case.scoring.temperature
-    found.append(
-        Contestant(
-            "attention to all rows, scaled_dot_product_attention, FP16",
-            lambda: attention(queries, known, known, scale=scale),
-            wait,
-            lambda: None,
-        )
-    )
-    return found
+def timed(contestants: Sequence[Contestant], rounds: int) -> dict[str, float]:
+    """Seconds of one answer of each: the median over rounds in which they take turns."""
+    repeats: dict[str, int] = {}
+    for each in contestants:
+        each.run()
+        each.wait()
+        once = max(_stretch(each, 1), 1e-6)
+        repeats[each.name] = max(1, round(LEAST_S / once))
+    taken: dict[str, list[float]] = {each.name: [] for each in contestants}
+    for _ in range(rounds):
+        for each in contestants:
+            taken[each.name].append(_stretch(each, repeats[each.name]))
+    return {name: median(values) for name, values in taken.items()}
 
 
-def _in_torch(
+def _stretch(contestant: Contestant, repeats: int) -> float:
+    started = time.perf_counter()
+    for _ in range(repeats):
+        contestant.run()
+    contestant.wait()
+    return (time.perf_counter() - started) / repeats
+
+
+def _right(case: Case, found: NDArray[np.int64] | None) -> float | None:
+    """Share of the K nearest rows, by float64, that were found; None if none was asked for."""
+    if found is None:
+        return None
+    k, rows = case.scoring.k, case.rows.astype(np.float64)
+    checked = np.linspace(0, len(case.flat) - 1, CHECKED).astype(int)
+    hits = 0
+    for m in checked:
+        gaps = np.square(case.flat[m].astype(np.float64) - rows).sum(axis=1)
+        hits += len(set(np.argsort(gaps, kind="stable")[:k]) & set(found[m].tolist()))
+    return round(hits / (k * len(checked)), 4)
+
+
+def in_torch(
     patches: torch.Tensor, rows: torch.Tensor, k: int, wait: Callable[[], Any], precision: str
 ) -> list[Contestant]:
+    """Distances + top-K, then product + top-K, of (M, D) patches and (N, D) rows, both there."""
     last: dict[str, torch.Tensor] = {}
 
     def by_distance() -> None:
@@ -176,19 +178,6 @@ def _in_torch(
             lambda: _host(last["product"]),
         ),
     ]
-
-
-def _faiss(case: Case) -> Contestant:
-    import faiss
-
-    index = faiss.IndexFlatL2(case.rows.shape[1])
-    index.add(case.rows)
-    last: list[NDArray[np.int64]] = []
-
-    def search() -> None:
-        last[:] = [index.search(case.flat, case.scoring.k)[1]]
-
-    return Contestant("faiss IndexFlatL2, FP32", search, lambda: None, lambda: last[0])
 
 
 def _host(rows: torch.Tensor) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""The bank scan on a GPU: ours in every precision, beside torch and faiss, and beside the roof.
+"""The bank scan on a GPU: ours in every precision, beside torch, and beside the roof.
 
 Called by `benchmarks.gpu`. Patches lie on the device already, as they do behind a network; one
 answer is the K nearest rows, and for ours attention over them too.
@@ -13,9 +13,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.bank_scan import compared, timed
 from benchmarks.scan_check import PRECISIONS, asked, bank_of
-from benchmarks.scan_contestants import Case, Contestant, draw_case, on_torch_gpu
+from benchmarks.scan_contestants import (
+    Case,
+    Contestant,
+    compared,
+    draw_case,
+    in_torch,
+    timed,
+)
 from edge.device import Device
 from edge.device_bank import Precision
 
@@ -49,7 +55,7 @@ def measured(device: Device, rounds: int) -> dict[str, Any]:
             contestants = [
                 held.enter_context(_opened(device, case, precision)) for precision in PRECISIONS
             ]
-            answer = compared(case, [*contestants, *on_torch_gpu(case)], rounds, rate)
+            answer = compared(case, [*contestants, *_in_torch_on_gpu(case)], rounds, rate)
         floor = max(case.operations / rate, case.fewest_bytes(2) / bandwidth)
         answer["floor_ms"] = round(1e3 * floor, 4)
         figures["cases"].append({"shape": dict(zip("BPNDK", shape, strict=True)), **answer})
@@ -92,3 +98,26 @@ def _roof(rounds: int) -> tuple[float, float]:
         rounds,
     )
     return 2 * ROOF_SIDE**3 / seconds["product"], 2 * COPIED_BYTES / seconds["copy"]
+
+
+def _in_torch_on_gpu(case: Case) -> list[Contestant]:
+    """torch on a GPU: distances + top-K in FP32, product + top-K and attention in FP16."""
+    patches = torch.from_numpy(case.flat).cuda()
+    rows = torch.from_numpy(case.rows).cuda()
+    wait = torch.cuda.synchronize
+    half, half_rows = patches.half(), rows.half()
+    found = in_torch(patches, rows, case.scoring.k, wait, "FP32")
+    found += in_torch(half, half_rows, case.scoring.k, wait, "FP16")[1:]
+    queries = half.reshape(1, 1, *half.shape)
+    known = half_rows.reshape(1, 1, *half_rows.shape)
+    attention = torch.nn.functional.scaled_dot_product_attention
+    scale = 2.0 / case.scoring.temperature
+    found.append(
+        Contestant(
+            "attention to all rows, scaled_dot_product_attention, FP16",
+            lambda: attention(queries, known, known, scale=scale),
+            wait,
+            lambda: None,
+        )
+    )
+    return found
