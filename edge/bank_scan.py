@@ -21,7 +21,6 @@ from edge.device_bank import DeviceBank
 from edge.kernels import arguments
 from edge.streams import Event, Stream
 from inspection.errors import InputError
-from inspection.scoring import Scoring
 
 WARPS = 8
 """Warps of every block but those of `scan`: patches or rows that it takes."""
@@ -37,11 +36,13 @@ class ScanShape:
     Attributes:
         frames: B, at most as many are asked about at once.
         patches: P, of each frame.
+        k: K, neighbours asked of each bank.
         half_patches: Whether patches come as float16, and not as float32.
     """
 
     frames: int
     patches: int
+    k: int
     half_patches: bool = False
 
 
@@ -89,7 +90,6 @@ class BankScan:
         self,
         device: Device,
         banks: Sequence[DeviceBank],
-        scoring: Scoring,
         shape: ScanShape,
         memory: Sequence[dict[str, DeviceArray]],
         patches: DeviceArray,
@@ -101,7 +101,7 @@ class BankScan:
         self.answers = tuple(
             Answers(**{name: held[name] for name in Answers.__slots__}) for held in memory
         )
-        self._device, self._scoring = device, scoring
+        self._device = device
         self._memory, self._staging = memory, staging
         self._versions: tuple[int, ...] = ()
         self._tile = arguments.tile_of(device.capability)
@@ -127,30 +127,34 @@ class BankScan:
 
         Args:
             stream: Of the searches to come.
-            categories: Of each of the B frames; None searches all rows.
+            categories: Of each of the B frames; None searches all rows, by constants of its own.
             position: (B, P, 2) or (P, 2) row and column of each patch in the map of its frame.
 
         Raises:
             InputError: A bank does not know a category or holds fewer than K valid rows of it, or
-                there are other numbers of frames or patches than the search was opened for.
+                there are other numbers of frames, patches or neighbours than the search was opened
+                for.
         """
-        B, P = self.shape.frames, self.shape.patches
+        B, P, k = self.shape.frames, self.shape.patches, self.shape.k
         if len(categories) != B or position.shape not in ((P, 2), (B, P, 2)):
             raise InputError(
                 f"expected {B} categories and positions ({B}, {P}, 2) or ({P}, 2), got "
                 f"{len(categories)} and {position.shape}"
             )
-        ranges = [
-            [bank.rows_of(category, self._scoring.k) for category in categories]
-            for bank in self.banks
-        ]
+        ranges = [[bank.rows_of(category, k) for category in categories] for bank in self.banks]
+        scorings = [[bank.scoring_of(category) for category in categories] for bank in self.banks]
+        if others := {each.k for some in scorings for each in some} - {k}:
+            raise InputError(f"the search was opened for k = {k}, got banks for k = {others}")
         self._aimed.synchronize()
-        for each, staging, memory in zip(ranges, self._staging, self._memory, strict=True):
+        for each, constants, staging, memory in zip(
+            ranges, scorings, self._staging, self._memory, strict=True
+        ):
             staging["first"][:] = [rows.start for rows in each]
             staging["count"][:] = [rows.stop - rows.start for rows in each]
+            staging["temperature"][:] = [scoring.temperature for scoring in constants]
             if "places" in staging:
-                placed = self._scoring.position_weight * np.asarray(position, np.float64)
-                staging["places"].reshape(B, P, 2)[...] = placed
+                weights = np.array([scoring.position_weight for scoring in constants])
+                staging["places"].reshape(B, P, 2)[...] = weights[:, None, None] * position
             for name, array in staging.items():
                 self._device.copy_in(stream, memory[name], array)
         self._aimed.record(stream)
@@ -237,7 +241,7 @@ class BankScan:
             for name, array in {**bank.arrays, **memory, "patches": self.patches}.items():
                 search[name] = array.address
             search["dimensions"], search["padded"] = bank.shape.dimensions, bank.shape.padded
-            search["k"], search["temperature"] = self._scoring.k, self._scoring.temperature
+            search["k"] = self.shape.k
             search["splits"] = splits_for(
                 self._device, self.shape, bank.shape.rows, len(self.banks)
             )
@@ -248,7 +252,6 @@ class BankScan:
 def open_scan(
     device: Device,
     banks: Sequence[DeviceBank],
-    scoring: Scoring,
     shape: ScanShape,
     patches: DeviceArray | None = None,
 ) -> Iterator[BankScan]:
@@ -257,7 +260,6 @@ def open_scan(
     Args:
         device: Holds everything.
         banks: One or two, of the same D and precision; they outlive the search.
-        scoring: The constants; the banks were placed with the same.
         shape: How much is asked at once.
         patches: (M, D) where patches will be, for instance what a network writes; None makes room.
 
@@ -267,7 +269,7 @@ def open_scan(
     """
     M, D = shape.frames * shape.patches, banks[0].shape.dimensions
     dtype = np.dtype(np.float16 if shape.half_patches else np.float32)
-    _check(banks, scoring, shape)
+    _check(banks, shape)
     if patches is not None and (patches.shape, patches.dtype) != ((M, D), dtype):
         raise InputError(
             f"expected patches ({M}, {D}) {dtype}, got {patches.shape} {patches.dtype}"
@@ -277,19 +279,19 @@ def open_scan(
             patches = held.enter_context(device_arrays(device, {"it": ((M, D), dtype)}))["it"]
         splits = [splits_for(device, shape, bank.shape.rows, len(banks)) for bank in banks]
         memory = [
-            held.enter_context(device_arrays(device, _wanted(bank, scoring.k, shape, S)))
+            held.enter_context(device_arrays(device, _wanted(bank, shape, S)))
             for bank, S in zip(banks, splits, strict=True)
         ]
         staging = [
             {
                 name: held.enter_context(page_locked(device, array.shape, array.dtype))
                 for name, array in arrays.items()
-                if name in ("first", "count", "places")
+                if name in ("first", "count", "temperature", "places")
             }
             for arrays in memory
         ]
         done, aimed = held.enter_context(open_event(device)), held.enter_context(open_event(device))
-        scan = BankScan(device, banks, scoring, shape, memory, patches, staging, (done, aimed))
+        scan = BankScan(device, banks, shape, memory, patches, staging, (done, aimed))
         for bank in banks:
             bank.readers.append(done)
             held.callback(bank.readers.remove, done)
@@ -300,10 +302,10 @@ def open_scan(
 
 
 def _wanted(
-    bank: DeviceBank, k: int, shape: ScanShape, splits: int
+    bank: DeviceBank, shape: ScanShape, splits: int
 ) -> dict[str, tuple[tuple[int, ...], Any]]:
     """Everything that one bank's search writes, and where its frames look."""
-    B, M = shape.frames, shape.frames * shape.patches
+    B, M, k = shape.frames, shape.frames * shape.patches, shape.k
     work: dict[str, tuple[tuple[int, ...], Any]] = {
         "queries": ((M, bank.shape.padded), np.uint16),
         "query_bounds": ((M, 2), np.float32),
@@ -315,6 +317,7 @@ def _wanted(
         **({"places": ((M, 2), np.float32)} if bank.shape.placed else {}),
         "first": ((B,), np.int32),
         "count": ((B,), np.int32),
+        "temperature": ((B,), np.float32),
         "uncertified": ((1 + M,), np.int32),
         "distances": ((M, k), np.float32),
         "neighbours": ((M, k), np.int32),
@@ -323,13 +326,13 @@ def _wanted(
     }
 
 
-def _check(banks: Sequence[DeviceBank], scoring: Scoring, shape: ScanShape) -> None:
+def _check(banks: Sequence[DeviceBank], shape: ScanShape) -> None:
     kinds = {(bank.shape.dimensions, bank.shape.precision) for bank in banks}
     if not 1 <= len(banks) <= 2 or len(kinds) != 1:
         raise InputError(f"expected one or two banks of one D and precision, got {sorted(kinds)}")
-    if scoring.k > arguments.MOST_NEIGHBOURS:
+    if not 1 <= shape.k <= arguments.MOST_NEIGHBOURS:
         raise InputError(
-            f"the GPU finds at most {arguments.MOST_NEIGHBOURS} neighbours, got k = {scoring.k}; "
+            f"the GPU finds 1 to {arguments.MOST_NEIGHBOURS} neighbours, got k = {shape.k}; "
             "train with a smaller k, or score on the CPU"
         )
     if shape.frames < 1 or shape.patches < 1:

@@ -7,7 +7,7 @@ bank rows, D feature dimensions, W columns of a row, Wp padded columns.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -20,7 +20,7 @@ from edge.kernels import arguments
 from edge.streams import Event, Stream
 from inspection.bank import MemoryBank
 from inspection.errors import DeviceError, InputError
-from inspection.scoring import locate
+from inspection.scoring import Scoring, locate
 
 Precision = Literal["f16", "bf16", "s8", "f32"]
 """What tensor cores multiply rows as, before the exact search among candidates.
@@ -46,12 +46,20 @@ class BankShape:
         dimensions: D.
         placed: Whether where a row lies counts: the normal bank, W = D + 2; else W = D.
         precision: How rows are kept.
+        any_product: Whether frames of no known product are searched for in a placed bank. What
+            being elsewhere costs them is not what it costs a product, so that rows are kept twice.
     """
 
     rows: int
     dimensions: int
     placed: bool
     precision: Precision = "f16"
+    any_product: bool = False
+
+    @property
+    def kept(self) -> int:
+        """Rows in device memory: N, or N as products place them and N as no product does."""
+        return self.rows * (1 + (self.placed and self.any_product))
 
     @property
     def width(self) -> int:
@@ -66,7 +74,7 @@ class BankShape:
     @property
     def staged_rows(self) -> int:
         """How many rows pass through the staging memory at once."""
-        return min(self.rows, max(ROWS_OF_A_BLOCK, STAGING_BYTES // (4 * self.width)))
+        return min(self.kept, max(ROWS_OF_A_BLOCK, STAGING_BYTES // (4 * self.width)))
 
 
 class DeviceBank:
@@ -95,6 +103,7 @@ class DeviceBank:
         self.version = 0
         self._device, self._staging, self._passing = device, staging, passing
         self._held: MemoryBank | None = None
+        self._scorings: dict[str | None, Scoring] = {}
         precision = shape.precision
         self._prepare = (
             None
@@ -102,7 +111,9 @@ class DeviceBank:
             else device.kernel(f"prepare_rows_{precision}", arguments.PREPARE_ROWS)
         )
 
-    def replace(self, stream: Stream, bank: MemoryBank, position_weight: float) -> None:
+    def replace(
+        self, stream: Stream, bank: MemoryBank, scorings: Mapping[str | None, Scoring]
+    ) -> None:
         """Put other rows in place of the ones that are there.
 
         Blocks while rows pass through the staging memory; the last of them may still be on their
@@ -111,10 +122,11 @@ class DeviceBank:
         Args:
             stream: Anyone's; it waits for the searches that are under way.
             bank: Of the capacity and D that room was made for.
-            position_weight: λ of `inspection.scoring.locate`, if this bank is placed.
+            scorings: Constants of each of the bank's categories, and under None those of frames of
+                no known product, if such are asked about.
 
         Raises:
-            InputError: The bank is of another shape.
+            InputError: The bank is of another shape, or a category lacks its constants.
             DeviceError: The device failed; the bank holds rows of both.
         """
         expected = (self.shape.rows, self.shape.dimensions)
@@ -123,53 +135,99 @@ class DeviceBank:
                 f"there is room for a bank {expected}, got {bank.features.shape}; a bank never "
                 "changes its capacity: load its bundle anew"
             )
+        weights = self._position_weights(bank, scorings)
         for earlier in (self.ready, *self.readers):
             stream.wait_for(earlier)
         # From here on rows are mixed: nobody may search with what was aimed before.
         self.version += 1
         self._held = None
         self._sent.synchronize()
-        self._staging["valid"][:] = bank.valid
+        kept = np.arange(self.shape.kept) % self.shape.rows
+        self._staging["valid"][:] = bank.valid[kept]
         self._device.copy_in(stream, self.arrays["valid"], self._staging["valid"])
         if self._prepare:
-            self._staging["mean"][:] = self._mean(bank, position_weight)
+            self._staging["mean"][:] = self._mean(bank, kept, weights)
             self._device.copy_in(stream, self.arrays["mean"], self._staging["mean"])
             self._device.zero(stream, self.arrays["bounds"])
-        for begin in range(0, self.shape.rows, self.shape.staged_rows):
-            end = min(self.shape.rows, begin + self.shape.staged_rows)
-            self._send(stream, bank, slice(begin, end), position_weight)
+        for begin in range(0, self.shape.kept, self.shape.staged_rows):
+            end = min(self.shape.kept, begin + self.shape.staged_rows)
+            self._send(stream, bank, slice(begin, end), kept[begin:end], weights[begin:end])
         self.ready.record(stream)
-        self._held = bank
+        self._held, self._scorings = bank, dict(scorings)
 
     def rows_of(self, category: str | None, k: int) -> slice:
-        """Find a category's range of rows, which must hold K valid ones.
+        """Find a category's range of kept rows, which must hold K valid ones.
+
+        Args:
+            category: None for a frame of no known product: all rows.
+            k: K.
 
         Raises:
-            InputError: It does not, or there is no such category, or there are no rows yet.
+            InputError: It does not, or there is no such category, or no such frames are provided
+                for, or there are no rows yet.
         """
         if self._held is None:
             raise InputError("this bank holds no rows yet: call replace() first")
+        if category is None and self.shape.placed and not self.shape.any_product:
+            raise InputError(
+                "this bank has no room for frames of no known product: open it with any_product"
+            )
         rows = self._held.rows_of(category)
         valid = int(self._held.valid[rows].sum())
         if valid < k:
             raise InputError(f"k must lie between 1 and the {valid} valid rows, got {k}")
+        if category is None:
+            return slice(self.shape.kept - self.shape.rows, self.shape.kept)
         return rows
 
-    def _mean(self, bank: MemoryBank, position_weight: float) -> NDArray[np.float64]:
+    def scoring_of(self, category: str | None) -> Scoring:
+        """Give the constants that a category, or None, came with.
+
+        Raises:
+            InputError: It came with none.
+        """
+        if category not in self._scorings:
+            raise InputError(f"this bank was given no constants for category {category!r}")
+        return self._scorings[category]
+
+    def _position_weights(
+        self, bank: MemoryBank, scorings: Mapping[str | None, Scoring]
+    ) -> NDArray[np.float64]:
+        """λ of every kept row."""
+        any_product = [None] if self.shape.kept > self.shape.rows else []
+        missing = [name for name in (*bank.categories, *any_product) if name not in scorings]
+        if missing:
+            raise InputError(f"expected constants for each category, got none for {missing}")
+        by_category = np.array([scorings[name].position_weight for name in bank.categories])
+        weights = by_category[bank.category]
+        others = [np.full(len(weights), scorings[name].position_weight) for name in any_product]
+        return np.concatenate([weights, *others])
+
+    def _mean(
+        self, bank: MemoryBank, kept: NDArray[np.integer], weights: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
         """(W,) of the valid rows; centring keeps norms small, and with them rounding errors."""
         if not bank.valid.any():
             return np.zeros(self.shape.width)
         features = bank.features[bank.valid].mean(axis=0, dtype=np.float64)
         if not self.shape.placed:
             return np.asarray(features)
-        places = bank.position[bank.valid].mean(axis=0, dtype=np.float64) * position_weight
+        places = (weights[:, None] * bank.position[kept])[bank.valid[kept]].mean(axis=0)
         return np.concatenate([features, places])
 
-    def _send(self, stream: Stream, bank: MemoryBank, rows: slice, weight: float) -> None:
-        """Send rows through the staging memory, which is waited for first, and prepare them."""
+    def _send(
+        self,
+        stream: Stream,
+        bank: MemoryBank,
+        rows: slice,
+        kept: NDArray[np.integer],
+        weights: NDArray[np.float64],
+    ) -> None:
+        """Send kept rows through the staging memory, which is waited for first; prepare them."""
         n = rows.stop - rows.start
-        features = bank.features[rows]
-        located = locate(features, bank.position[rows], weight) if self.shape.placed else features
+        located: NDArray[np.floating] = bank.features[kept]
+        if self.shape.placed:
+            located = locate(located, bank.position[kept], weights[:, None])
         self._sent.synchronize()
         self._staging["located"][:n] = located
         target = self.arrays.get("located")
@@ -208,7 +266,7 @@ def open_bank(device: Device, shape: BankShape) -> Iterator[DeviceBank]:
             passing = held.enter_context(device_arrays(device, it))["it"]
         staging: dict[str, NDArray[Any]] = {
             "located": held.enter_context(page_locked(device, staged, np.float32)),
-            "valid": held.enter_context(page_locked(device, (shape.rows,), np.uint8)),
+            "valid": held.enter_context(page_locked(device, (shape.kept,), np.uint8)),
             "mean": held.enter_context(page_locked(device, (shape.width,), np.float32)),
         }
         events = held.enter_context(open_event(device)), held.enter_context(open_event(device))
@@ -229,7 +287,7 @@ def rows_within(array: DeviceArray | None, rows: slice) -> DeviceArray:
 
 
 def _wanted(shape: BankShape) -> dict[str, tuple[tuple[int, ...], Any]]:
-    N = shape.rows
+    N = shape.kept
     located = {"located": ((N, shape.width), np.float32)}
     wanted: dict[str, tuple[tuple[int, ...], Any]] = {"valid": ((N,), np.uint8)}
     if shape.precision == "f32":

@@ -84,7 +84,9 @@ class Head:
 
 
 def locate(
-    features: NDArray[np.floating], position: NDArray[np.integer], weight: float
+    features: NDArray[np.floating],
+    position: NDArray[np.integer],
+    weight: float | NDArray[np.floating],
 ) -> NDArray[np.float64]:
     """Put beside what patches show where they lie: [q ; λ·row ; λ·column].
 
@@ -94,7 +96,7 @@ def locate(
     Args:
         features: (n, D).
         position: (n, 2), row and column in the map of their frame.
-        weight: λ; with 0 all patches lie in one place.
+        weight: λ, or (n, 1) one for each; with 0 all patches lie in one place.
 
     Returns:
         (n, D + 2) float64.

@@ -82,8 +82,9 @@ __device__ __forceinline__ void insert(Entry& list, const Entry& entry, int lane
 // q − Σ w_j x_j is summed as Σ w_j (q − x_j), where nothing large cancels.
 template <class Rows>
 __device__ void answer(const Search& search, const Patch& patch, const Rows& rows, long long m,
-                       const Entry& nearest, int first, float* weights, int* places, int lane) {
-    const int k = search.k, width = width_of(search);
+                       const Entry& nearest, int frame, float* weights, int* places, int lane) {
+    const int k = search.k, width = width_of(search), first = search.first[frame];
+    const float temperature = search.temperature[frame];
     const bool missing = lane < k && nearest.row == NO_ROW;
     if (lane < k) {
         search.distances[m * k + lane] = sqrtf(nearest.value);
@@ -97,8 +98,8 @@ __device__ void answer(const Search& search, const Patch& patch, const Rows& row
     }
     const float least = __shfl_sync(WHOLE_WARP, nearest.value, 0);
     const float most = __shfl_sync(WHOLE_WARP, nearest.value, k - 1);
-    float weight = expf((least - nearest.value) / search.temperature) -
-                   expf((least - most) / search.temperature) + 1e-6f;
+    float weight = expf((least - nearest.value) / temperature) -
+                   expf((least - most) / temperature) + 1e-6f;
     if (lane >= k) weight = 0.0f;
     weight /= warp_sum(weight);
     __syncwarp(); // Others may still read the last patch's weights.

@@ -31,6 +31,7 @@ struct Search {
     const float* bounds;        // (2,)
     const int* first;           // (B,) first row of each frame's range
     const int* count;           // (B,) rows of it
+    const float* temperature;   // (B,) τ of each frame
     const void* patches;        // (M, D) FP32, or half
     const float* places;        // (M, 2) or null
     void* queries;              // (M, Wp)
@@ -43,7 +44,6 @@ struct Search {
     float* residual;            // (M, D)
     float* evidence;            // (M,)
     int dimensions, padded, splits, k;
-    float temperature;
 };
 
 struct Searches {

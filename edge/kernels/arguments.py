@@ -40,10 +40,9 @@ def _struct(pointers: str, **numbers: str) -> np.dtype[np.void]:
 PREPARE_ROWS = _struct("located valid mean rows norms scale bounds", i4="n width padded")
 
 SEARCH = _struct(
-    "rows located valid norms scale mean bounds first count patches places queries query_bounds "
-    "approx candidates uncertified distances neighbours residual evidence",
+    "rows located valid norms scale mean bounds first count temperature patches places queries "
+    "query_bounds approx candidates uncertified distances neighbours residual evidence",
     i4="dimensions padded splits k",
-    f4="temperature",
 )
 
 SEARCHES = np.dtype(

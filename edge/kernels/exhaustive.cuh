@@ -52,7 +52,7 @@ __device__ void exhaust_patch(const Search& search, const Searches& task, long l
         for (int other = 1; other < int(blockDim.x) / 32; ++other)
             for (int j = 0; j < search.k; ++j)
                 insert(nearest, {value[32 * other + j], row[32 * other + j]}, lane);
-        answer(search, patch, rows, m, nearest, search.first[frame], weights, places, lane);
+        answer(search, patch, rows, m, nearest, frame, weights, places, lane);
     }
     __syncthreads(); // The lists are free for the next patch.
 }

@@ -109,7 +109,7 @@ template <class Rows> __device__ void finish(const Searches& task) {
         return;
     }
     const Patch patch(search, m, task.half_patches);
-    const int width = width_of(search), first = search.first[m / task.patches];
+    const int width = width_of(search), frame = m / task.patches, first = search.first[frame];
     const Rows rows(search, width);
     Entry nearest{INFINITE, NO_ROW};
     const float last = __shfl_sync(WHOLE_WARP, candidate.value, CANDIDATES - 1);
@@ -120,6 +120,6 @@ template <class Rows> __device__ void finish(const Searches& task) {
             measure(nearest, patch, rows, candidate_of(search, m, split, lane), limit, first, width,
                     lane);
     }
-    answer(search, patch, rows, m, nearest, first, weights + warp * MOST_NEIGHBOURS,
+    answer(search, patch, rows, m, nearest, frame, weights + warp * MOST_NEIGHBOURS,
            places + warp * MOST_NEIGHBOURS, lane);
 }

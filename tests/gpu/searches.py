@@ -36,8 +36,11 @@ class Question:
     patches: np.ndarray
     places: np.ndarray | None
     k: int = 3
-    temperature: float = 0.5
+    temperature: float | np.ndarray = 0.5  # of all frames, or (B,)
     splits: int = 1
+
+    def temperature_of(self, frame):
+        return float(np.broadcast_to(self.temperature, len(self.patches))[frame])
 
     @property
     def located(self):
@@ -105,6 +108,7 @@ class OneSearch:
             "bounds": hold(np.zeros(2, np.float32)),
             "first": hold(question.ranges[:, 0].astype(np.int32)),
             "count": hold(question.ranges[:, 1].astype(np.int32)),
+            "temperature": hold(np.full(B, question.temperature, np.float32)),
             "patches": hold(question.patches),
             "places": None if question.places is None else hold(question.places),
             "queries": empty((M, self.padded), np.uint16),
@@ -124,7 +128,6 @@ class OneSearch:
             padded=self.padded,
             splits=S,
             k=k,
-            temperature=question.temperature,
         )
 
     def prepare(self):
@@ -222,7 +225,7 @@ def truth(question: Question, searched: np.ndarray, frame: int):
     rows = searched[first : first + count]
     patches = question.located[frame].astype(np.float64)
     found = nearest(patches, rows, question.valid[first : first + count], question.k)
-    return found, patches - attend(found, rows, question.temperature)
+    return found, patches - attend(found, rows, question.temperature_of(frame))
 
 
 def order_bound(width: int) -> float:
@@ -257,7 +260,7 @@ def assert_true(question: Question, answers: Answers, frames=None, relative=1e-5
         )
         same = Neighbours(np.sqrt(squared), rows.astype(np.int64))
         searched = answers.searched[first : first + question.ranges[frame, 1]]
-        expected = patches - attend(same, searched, question.temperature)
+        expected = patches - attend(same, searched, question.temperature_of(frame))
         off = np.linalg.norm(answers.residual[frame] - expected[:, :D], axis=1)
         assert (off <= relative * found.distances[:, -1]).all()
         off = np.abs(answers.evidence[frame] - np.linalg.norm(residual, axis=1))

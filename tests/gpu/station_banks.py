@@ -17,7 +17,14 @@ from inspection.scoring import Scoring, locate
 CATEGORIES = ("cable", "screw", "tile")
 ROWS_EACH, D, GRID = 75, 21, (6, 11)
 P = GRID[0] * GRID[1]
-SCORING = Scoring(k=4, temperature=D / 5, position_weight=0.1)
+K = 4
+SCORINGS: dict[str | None, Scoring] = {
+    "cable": Scoring(K, D / 10, position_weight=0.3),
+    "screw": Scoring(K, D / 5, position_weight=0.0),
+    "tile": Scoring(K, D / 5, position_weight=0.1),
+    # Frames of no known product.
+    None: Scoring(K, D / 3, position_weight=0.02),
+}
 POSITION = np.stack(np.indices(GRID), axis=-1).reshape(P, 2)
 
 
@@ -44,13 +51,13 @@ def make_patches(frames: int, seed: int):
 
 def truth(bank, patches, category, placed: bool):
     """What `inspection.retrieval` says of a frame: neighbours, (P, D) residual, (P,) evidence."""
-    rows = bank.rows_of(category)
+    rows, scoring = bank.rows_of(category), SCORINGS[category]
     features, asked = bank.features[rows], patches
     if placed:
-        features = locate(features, bank.position[rows], SCORING.position_weight)
-        asked = locate(patches, POSITION, SCORING.position_weight)
-    found = nearest(asked, features, bank.valid[rows], SCORING.k)
-    gap = asked - attend(found, features, SCORING.temperature)
+        features = locate(features, bank.position[rows], scoring.position_weight)
+        asked = locate(patches, POSITION, scoring.position_weight)
+    found = nearest(asked, features, bank.valid[rows], K)
+    gap = asked - attend(found, features, scoring.temperature)
     return found, gap[:, :D], np.linalg.norm(gap, axis=1)
 
 
@@ -99,12 +106,14 @@ class Station:
         self.loading = held.enter_context(open_stream(device))
         self.streams = [held.enter_context(open_stream(device)) for _ in range(slots)]
         self.banks = [
-            held.enter_context(open_bank(device, BankShape(n, D, placed, precision)))
+            held.enter_context(
+                open_bank(device, BankShape(n, D, placed, precision, any_product=True))
+            )
             for placed in (True, False)[:banks]
         ]
-        shape = ScanShape(frames, P)
+        shape = ScanShape(frames, P, K)
         self.scans = [
-            held.enter_context(open_scan(device, self.banks, SCORING, shape)) for _ in range(slots)
+            held.enter_context(open_scan(device, self.banks, shape)) for _ in range(slots)
         ]
         self.given = [
             held.enter_context(page_locked(device, (frames * P, D), np.float32))
@@ -117,7 +126,7 @@ class Station:
     def load(self, *banks):
         """Replace the rows of every bank."""
         for on_device, bank in zip(self.banks, banks, strict=True):
-            on_device.replace(self.loading, bank, SCORING.position_weight)
+            on_device.replace(self.loading, bank, SCORINGS)
 
     def ask(self, patches, categories, slot=0):
         """Send patches and put their search on the slot's stream."""

@@ -19,8 +19,9 @@ from edge.device_bank import BankShape, open_bank
 from tests.gpu.emulated_driver import OTHERS_FIRST, WHEN_WAITED_FOR
 from tests.gpu.station_banks import (
     POSITION,
-    SCORING,
+    SCORINGS,
     D,
+    K,
     P,
     assert_answers,
     copied_out,
@@ -175,14 +176,14 @@ def test_rows_that_do_not_wait_for_the_staging_memory_are_lost(station, monkeypa
 
 
 def test_leaving_in_the_middle_of_a_search_waits_for_it(driver, device):
-    bank, shape = make_bank(1), ScanShape(1, P)
+    bank, shape = make_bank(1), ScanShape(1, P, K)
     with ExitStack() as held:
         stream = held.enter_context(open_stream(device))
         one = held.enter_context(open_bank(device, BankShape(len(bank.features), D, placed=True)))
-        scan = held.enter_context(open_scan(device, [one], SCORING, shape))
+        scan = held.enter_context(open_scan(device, [one], shape))
         device.zero(stream, scan.patches)
-        one.replace(stream, bank, 0.1)
-        scan.aim(stream, [None], POSITION)
+        one.replace(stream, bank, SCORINGS)
+        scan.aim(stream, ["tile"], POSITION)
         scan.scan(stream)
     # The fixtures look at what is left, and at whether the context is whole.
 
@@ -192,7 +193,7 @@ def test_leaving_in_the_middle_of_a_swap_waits_for_it(driver, device):
     with ExitStack() as held:
         stream = held.enter_context(open_stream(device))
         one = held.enter_context(open_bank(device, BankShape(len(bank.features), D, placed=True)))
-        one.replace(stream, bank, 0.1)
+        one.replace(stream, bank, SCORINGS)
 
 
 def test_answers_may_be_read_on_another_stream(any_schedule, station):

@@ -16,7 +16,6 @@ from edge.bank_scan import ScanShape, open_scan, splits_for
 from edge.device import device_array, open_device, open_stream, page_locked
 from edge.device_bank import BankShape, open_bank
 from inspection.errors import DeviceError, InputError
-from inspection.scoring import Scoring
 from tests.gpu.conftest import write_module
 from tests.gpu.kernels_on_cpu import built
 from tests.gpu.searches import int8_columns
@@ -24,8 +23,9 @@ from tests.gpu.station_banks import (
     CATEGORIES,
     POSITION,
     ROWS_EACH,
-    SCORING,
+    SCORINGS,
     D,
+    K,
     P,
     assert_answers,
     copied_out,
@@ -43,14 +43,14 @@ COLUMNS = (
 
 @pytest.mark.parametrize("precision", ["f16", "bf16", "f32"])
 def test_both_banks_answer_as_inspection_does(any_schedule, station, precision):
-    it, banks = station(precision=precision, frames=2), (make_bank(1), make_bank(2))
-    patches = make_patches(2, seed=3)
+    it, banks = station(precision=precision, frames=3), (make_bank(1), make_bank(2))
+    asked, patches = ["screw", None, "cable"], make_patches(3, seed=3)
 
     it.load(*banks)
-    it.ask(patches, ["screw", None])
+    it.ask(patches, asked)
     answers = it.read()
 
-    assert_answers(answers, banks, patches, ["screw", None])
+    assert_answers(answers, banks, patches, asked)
     if precision != "f32":
         # Else the exhaustive search hides what is wrong with the scan.
         assert [said["uncertified"][0] for said in answers] == [0, 0]
@@ -70,10 +70,10 @@ def test_an_int8_bank_is_the_bank_of_its_rounded_rows(any_schedule, device, stat
     rows = (rows * scale[:, None] + mean).astype(np.float32)
     # The rounded places take the part of features, so that nothing is placed any more.
     of = bank.rows_of("tile")
-    asked = np.concatenate([patches, SCORING.position_weight * POSITION], axis=1)
+    asked = np.concatenate([patches, SCORINGS["tile"].position_weight * POSITION], axis=1)
     gaps = np.linalg.norm(asked[:, None] - rows[of].astype(np.float64), axis=2)
     gaps[:, ~bank.valid[of]] = np.inf
-    expected = np.argsort(gaps, axis=1, kind="stable")[:, : SCORING.k]
+    expected = np.argsort(gaps, axis=1, kind="stable")[:, :K]
     np.testing.assert_array_equal(answers[0]["neighbours"], expected)
     np.testing.assert_allclose(
         answers[0]["distances"], np.take_along_axis(gaps, expected, axis=1), rtol=1e-5
@@ -112,9 +112,9 @@ def test_patches_may_lie_where_a_network_writes_them_as_float16(device):
         theirs = held.enter_context(device_array(device, (P, D), np.float16))
         given = held.enter_context(page_locked(device, (P, D), np.float16))
         on_device = held.enter_context(open_bank(device, shape))
-        scan_shape = ScanShape(1, P, half_patches=True)
-        scan = held.enter_context(open_scan(device, [on_device], SCORING, scan_shape, theirs))
-        on_device.replace(stream, bank, 0.0)
+        scan_shape = ScanShape(1, P, K, half_patches=True)
+        scan = held.enter_context(open_scan(device, [on_device], scan_shape, theirs))
+        on_device.replace(stream, bank, SCORINGS)
         scan.aim(stream, [None], POSITION)
         given[:] = patches
         device.copy_in(stream, theirs, given)
@@ -148,12 +148,47 @@ def test_a_bank_without_rows_is_not_aimed_at(station):
 def test_a_category_with_too_few_valid_rows_is_refused_and_others_are_not(station):
     it, bank = station(banks=1), make_bank(1)
     valid = bank.valid.copy()
-    valid[bank.rows_of("screw")] = np.arange(ROWS_EACH) < SCORING.k - 1
+    valid[bank.rows_of("screw")] = np.arange(ROWS_EACH) < K - 1
     it.load(replace(bank, valid=valid))
 
     with pytest.raises(InputError, match="between 1 and the 3 valid rows, got 4"):
         it.ask(make_patches(1, seed=3), ["screw"])
     it.ask(make_patches(1, seed=3), ["tile"])
+
+
+def test_frames_of_no_known_product_are_refused_where_no_room_was_made_for_them(device):
+    bank, shape = make_bank(1), BankShape(ROWS_EACH * len(CATEGORIES), D, placed=True)
+    with ExitStack() as held:
+        stream = held.enter_context(open_stream(device))
+        one = held.enter_context(open_bank(device, shape))
+        one.replace(stream, bank, SCORINGS)
+
+        assert one.rows_of("tile", K) == bank.rows_of("tile")
+        with pytest.raises(InputError, match="open it with any_product"):
+            one.rows_of(None, K)
+        stream.synchronize()
+
+
+def test_a_category_without_constants_is_refused_and_the_old_rows_stay(station):
+    it, bank, patches = station(banks=1), make_bank(1), make_patches(1, seed=3)
+    it.load(bank)
+
+    for lacking in ("screw", None):
+        some = {name: each for name, each in SCORINGS.items() if name != lacking}
+        with pytest.raises(InputError, match=f"got none for \\[{lacking!r}\\]"):
+            it.banks[0].replace(it.loading, make_bank(5), some)
+    it.ask(patches, ["tile"])
+
+    assert_answers(it.read(), [bank], patches, ["tile"])
+
+
+def test_a_bank_for_another_number_of_neighbours_is_not_aimed_at(station):
+    it = station(banks=1)
+    others = {name: replace(each, k=K + 1) for name, each in SCORINGS.items()}
+    it.banks[0].replace(it.loading, make_bank(1), others)
+
+    with pytest.raises(InputError, match="opened for k = 4"):
+        it.scans[0].aim(it.streams[0], ["tile"], POSITION)
 
 
 def test_a_category_that_nobody_knows_is_refused(station):
@@ -190,22 +225,23 @@ def test_other_numbers_of_frames_or_patches_are_refused(station):
 
 
 @pytest.mark.parametrize(
-    ("scoring", "precisions", "shape", "expected"),
+    ("precisions", "shape", "expected"),
     [
-        (Scoring(17, 1.0), ["f16"], ScanShape(1, P), "at most 16 neighbours, got k = 17"),
-        (SCORING, ["f16", "s8"], ScanShape(1, P), "of one D and precision"),
-        (SCORING, ["f16"] * 3, ScanShape(1, P), "one or two banks"),
-        (SCORING, ["f16"], ScanShape(0, P), "at least one frame"),
+        (["f16"], ScanShape(1, P, 17), "1 to 16 neighbours, got k = 17"),
+        (["f16"], ScanShape(1, P, 0), "1 to 16 neighbours, got k = 0"),
+        (["f16", "s8"], ScanShape(1, P, K), "of one D and precision"),
+        (["f16"] * 3, ScanShape(1, P, K), "one or two banks"),
+        (["f16"], ScanShape(0, P, K), "at least one frame"),
     ],
 )
-def test_what_the_kernels_cannot_search_is_refused(device, scoring, precisions, shape, expected):
+def test_what_the_kernels_cannot_search_is_refused(device, precisions, shape, expected):
     with ExitStack() as held:
         banks = [
             held.enter_context(open_bank(device, BankShape(9, D, True, precision)))
             for precision in precisions
         ]
 
-        with pytest.raises(InputError, match=expected), open_scan(device, banks, scoring, shape):
+        with pytest.raises(InputError, match=expected), open_scan(device, banks, shape):
             pytest.fail("opened")
 
 
@@ -229,7 +265,7 @@ def test_a_search_that_finds_no_room_gives_back_what_it_took(driver, kernels_fol
 
         with (
             pytest.raises(DeviceError, match="not enough memory"),
-            open_scan(device, [bank], SCORING, ScanShape(8, 1000)),
+            open_scan(device, [bank], ScanShape(8, 1000, K)),
         ):
             pytest.fail("opened")
 
@@ -252,7 +288,7 @@ def test_splits_fill_the_chip_about_once(
     driver.be(multiprocessors=multiprocessors)
 
     with open_device(kernels=kernels_folder) as device:
-        assert splits_for(device, ScanShape(1, patches), rows, searches=1) == splits
+        assert splits_for(device, ScanShape(1, patches, K), rows, searches=1) == splits
 
 
 def test_every_category_is_a_range_of_its_own():
