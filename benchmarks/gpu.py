@@ -2,10 +2,10 @@
 
     make gpu [WHEELS=DIR] [REQUIRE_GPU=1]        or: python -m benchmarks.gpu
 
-Builds the kernels if they are not built, holds every precision to float64, looks for wrong memory
-accesses with compute-sanitizer where it is installed, then times the bank scan beside torch. The
-result is `benchmarks/results/gpu-<chip>.json`. Nothing comes from a network: what is not installed
-is taken from DIR. Without a GPU it says so, and that is no failure unless REQUIRE_GPU=1.
+Builds the kernels if they are not built, holds every kernel and precision to float64, looks for
+wrong memory accesses with compute-sanitizer where it is installed, then times the bank scan beside
+torch. The result is `benchmarks/results/gpu-<chip>.json`. Nothing comes from a network: what is not
+installed is taken from DIR. Without a GPU it says so, and that is no failure unless REQUIRE_GPU=1.
 """
 
 from __future__ import annotations
@@ -61,16 +61,16 @@ def _has_gpu() -> bool:
 
 def _measure(rounds: int, only_check: bool) -> int:
     # Late: without wheels, what these import may not be there yet.
-    from benchmarks import scan_check
+    from benchmarks import pixel_check, scan_check
     from edge.device import open_device
 
     _build_kernels()
     with open_device() as device:
-        checks = scan_check.held_to_float64(device)
+        checks = [*scan_check.held_to_float64(device), *pixel_check.held_to_float64(device)]
         wrong = [each for each in checks if not each["right"]]
         for each in wrong or checks[:1]:
             print(json.dumps(each))
-        print(f"{len(checks) - len(wrong)} of {len(checks)} searches agree with float64")
+        print(f"{len(checks) - len(wrong)} of {len(checks)} checks agree with float64")
         if only_check or wrong:
             return int(bool(wrong))
         figures: dict[str, Any] = {"chip": device.name, "checks": checks}

@@ -1,4 +1,4 @@
-"""The bank scan on a GPU: ours in every precision, beside torch, and beside the roof.
+"""The bank scan on a GPU: ours in every precision, beside torch and faiss, and beside the roof.
 
 Called by `benchmarks.gpu`. Patches lie on the device already, as they do behind a network; one
 answer is the K nearest rows, and for ours attention over them too.
@@ -6,6 +6,7 @@ answer is the K nearest rows, and for ours attention over them too.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -120,4 +121,31 @@ def _in_torch_on_gpu(case: Case) -> list[Contestant]:
             lambda: None,
         )
     )
+    if importlib.util.find_spec("faiss"):
+        found += _in_faiss(patches, rows, case.scoring.k)
     return found
+
+
+def _in_faiss(patches: torch.Tensor, rows: torch.Tensor, k: int) -> list[Contestant]:
+    """faiss by brute force, FP32, between arrays that are on the GPU; nothing if it is a CPU build."""
+    import faiss
+
+    if not hasattr(faiss, "StandardGpuResources"):
+        return []
+    # Lets faiss take torch's tensors, and wait for their stream.
+    import faiss.contrib.torch_utils
+
+    resources = faiss.StandardGpuResources()
+    last: list[torch.Tensor] = []
+
+    def search() -> None:
+        last[:] = [faiss.knn_gpu(resources, patches, rows, k)[1]]
+
+    return [
+        Contestant(
+            "faiss knn_gpu, FP32",
+            search,
+            torch.cuda.synchronize,
+            lambda: np.asarray(last[0].cpu().numpy(), np.int64),
+        )
+    ]

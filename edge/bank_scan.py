@@ -23,7 +23,10 @@ from edge.streams import Event, Stream
 from inspection.errors import InputError
 
 WARPS = 8
-"""Warps of every block but those of `scan`: patches or rows that it takes."""
+"""Warps of a block that prepares or finishes patches: one each."""
+
+EXHAUSTIVE_WARPS = 16
+"""Warps that look through the rows for one patch together: a lone patch waits for memory."""
 
 LEAST_SPLIT_TILES = 4
 """Tiles of rows of a split at least: below that, its 32 candidates cost more than its search."""
@@ -190,7 +193,12 @@ class BankScan:
             )
             self._launch("finish", stream, (warps, searches))
         # Blocks stride over the patches that are left: there are usually none.
-        self._launch("exhaustive", stream, (4 * self._device.multiprocessors, searches))
+        self._kernels["exhaustive"].launch(
+            stream,
+            self._task,
+            (4 * self._device.multiprocessors, searches),
+            (32 * EXHAUSTIVE_WARPS,),
+        )
 
     def read(self, stream: Stream) -> list[dict[str, NDArray[Any]]]:
         """Copy the answers of every bank to the host and block until they are there."""

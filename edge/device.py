@@ -105,13 +105,15 @@ class Device:
         self.capability: tuple[int, int] = chip.compute_capability()
         self.multiprocessors = int(chip.get_attribute(driver.device_attribute.MULTIPROCESSOR_COUNT))
         self._module = module
-        self._kernels: list[Kernel] = []
+        self._kernels: dict[str, Kernel] = {}
 
     def kernel(self, name: str, argument: np.dtype[np.void]) -> Kernel:
         """Find an entry point of `edge/kernels/README.md`."""
-        with as_device_error(self.driver, f"finding kernel {name}"):
-            self._kernels.append(Kernel(self.driver, self._module.get_function(name), argument))
-        return self._kernels[-1]
+        if name not in self._kernels:
+            with as_device_error(self.driver, f"finding kernel {name}"):
+                function = self._module.get_function(name)
+                self._kernels[name] = Kernel(self.driver, function, argument)
+        return self._kernels[name]
 
     def copy_in(self, stream: Stream, to: DeviceArray, array: NDArray[Any]) -> None:
         """Copy page-locked memory to the device, when the stream comes to it.
@@ -135,7 +137,7 @@ class Device:
 
     def close(self) -> None:
         """Unload the kernels: as long as one is referred to, so is the module."""
-        for kernel in self._kernels:
+        for kernel in self._kernels.values():
             kernel.close()
         self._kernels.clear()
         self._module = None

@@ -72,7 +72,8 @@ EDGE = {
         *("publish", "scorer", "watch"),
     },
     "tools": {
-        *("backlog", "bundle_folder", "device", "device_bank", "health", "log_lines", "outcome"),
+        *("backlog", "bundle_folder", "device", "device_bank", "device_pixels", "health"),
+        *("log_lines", "outcome"),
         *("settings", "sockets", "state_dir", "streams", "workers"),
         *("kernels.arguments", "kernels.binary", "kernels.build"),
     },
