@@ -127,7 +127,7 @@ def _in_torch_on_gpu(case: Case) -> list[Contestant]:
 
 
 def _in_faiss(patches: torch.Tensor, rows: torch.Tensor, k: int) -> list[Contestant]:
-    """faiss by brute force, FP32, between arrays that are on the GPU; nothing if it is a CPU build."""
+    """faiss by brute force, FP32, on the GPU all the way; nothing if it is built for CPUs."""
     import faiss
 
     if not hasattr(faiss, "StandardGpuResources"):
