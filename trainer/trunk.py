@@ -65,7 +65,8 @@ class Trunk(nn.Module):
 
 def to_planes(frames: Tensor) -> Tensor:
     """(B, S, S, 3) uint8 → (B, 3, S, S) float32 in 0 … 255."""
-    return frames.permute(0, 3, 1, 2).float()
+    # In this order, because TensorRT lets bytes be converted and nothing else.
+    return frames.float().permute(0, 3, 1, 2)
 
 
 def join(

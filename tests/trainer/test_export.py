@@ -239,6 +239,14 @@ def test_graphs_are_whole_and_of_the_versions_declared(trunk_bytes: bytes) -> No
     ]
 
 
+def test_bytes_are_converted_before_anything_else(trunk_bytes: bytes) -> None:
+    """TensorRT refuses any other operator on uint8, a Transpose for one."""
+    for graph in (trunk_bytes, export_full(trunk_bytes, 3, 1, SPEC)):
+        nodes = onnx.load_from_string(graph).graph.node
+
+        assert [node.op_type for node in nodes if "frames" in node.input] == ["Cast"]
+
+
 def test_graphs_tell_nothing_of_the_machine_that_made_them(trunk_bytes: bytes) -> None:
     full = export_full(trunk_bytes, 1, 1, SPEC)
 
