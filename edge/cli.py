@@ -1,4 +1,4 @@
-"""The command `dualbank-edge`: run a station, play a camera, watch verdicts, check a bundle."""
+"""`dualbank-edge`: run a station, play a camera, watch verdicts, check a bundle or a machine."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from rich.table import Table
 from edge.bundle_folder import open_bundle, verify_files
 from edge.camera import STATION, Camera
 from edge.check import GoldenResult, check_all
+from edge.doctor import Finding, State, examine
 from edge.log_lines import log_to_stderr
 from edge.replay import find_images, replay
 from edge.scorer import OnnxScorer
@@ -61,12 +62,34 @@ def _fail(error: DualbankError, code: int) -> int:
 
 
 def _run(given: argparse.Namespace) -> int:
+    serve(_settings(given), _print_json if given.json else _print_account)
+    return DONE
+
+
+def _settings(given: argparse.Namespace) -> StationSettings:
     command_line = {
         name: getattr(given, name) for name in StationSettings.model_fields if name in given
     }
-    settings = read_settings(given.config, command_line)
-    serve(settings, _print_json if given.json else _print_account)
-    return DONE
+    return read_settings(given.config, command_line)
+
+
+def _doctor(given: argparse.Namespace) -> int:
+    findings = examine(_settings(given))
+    if given.json:
+        _print_json({each.what: [each.state.value, each.found, each.remedy] for each in findings})
+    else:
+        _print_findings(findings)
+    return FAILED if any(each.state is State.BROKEN for each in findings) else DONE
+
+
+def _print_findings(findings: Sequence[Finding]) -> None:
+    console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
+    styles = {State.FINE: "green", State.LACKING: "yellow", State.BROKEN: "bold red"}
+    for each in findings:
+        console.print(f"{each.state.value:<8}", style=styles[each.state], end="")
+        console.print(f"{each.what:<12}{each.found}")
+        if each.remedy:
+            console.print(f"{'':<20}→ {each.remedy}")
 
 
 def _camera(given: argparse.Namespace) -> int:
@@ -181,14 +204,29 @@ def _parser() -> argparse.ArgumentParser:
     _add_camera(verbs.add_parser("camera", help="send images as a camera would"))
     _add_watch(verbs.add_parser("watch", help="print verdicts as they come"))
     _add_check(verbs.add_parser("check", help="prove a bundle on this machine"))
+    _add_doctor(verbs.add_parser("doctor", help="look at what a station needs of this machine"))
     return parser
 
 
 def _add_run(verb: argparse.ArgumentParser) -> None:
     verb.set_defaults(verb=_run)
+    verb.add_argument("--json", action="store_true", help="at the end, counters as JSON on stdout")
+    _add_settings(verb)
+
+
+def _add_doctor(verb: argparse.ArgumentParser) -> None:
+    verb.set_defaults(verb=_doctor)
+    verb.add_argument("--json", action="store_true", help="findings as JSON")
+    _add_settings(verb)
+    verb.description = (
+        "Nothing is changed. Exit 1 if a station with these settings cannot run here. What only a "
+        "GPU needs may be lacking: it is looked at too, and no station of this version uses it yet."
+    )
+
+
+def _add_settings(verb: argparse.ArgumentParser) -> None:
     verb.description = "Command line > EDGE_… in the environment > TOML > defaults."
     verb.add_argument("--config", type=Path, metavar="TOML", help="settings file")
-    verb.add_argument("--json", action="store_true", help="at the end, counters as JSON on stdout")
     for name, field in StationSettings.model_fields.items():
         flag = "--" + name.replace("_", "-")
         text = f"{field.description}"

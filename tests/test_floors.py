@@ -66,7 +66,7 @@ REACHES_A_DISK_AS_METHOD = {"tofile", "read_bytes", "write_bytes", "read_text", 
 STOREYS = ("doors", "assembly", "stages", "tools")
 EDGE = {
     "doors": {"cli", "service"},
-    "assembly": {"check", "pipeline", "replay"},
+    "assembly": {"check", "doctor", "pipeline", "replay"},
     "stages": {
         *("bank_scan", "camera", "capture", "decode", "judging", "label_queue", "ledger"),
         *("publish", "scorer", "watch"),

@@ -16,7 +16,9 @@ from edge.device import (
     open_stream,
     page_locked,
 )
+from edge.doctor import State, examine
 from edge.kernels import binary
+from edge.settings import StationSettings
 from inspection.errors import DeviceError
 
 PROBE = np.dtype([("from", "u8"), ("to", "u8"), ("n", "i4"), ("step", "i4")], align=True)
@@ -241,3 +243,17 @@ def test_a_kernel_that_is_not_there_is_named(driver, probe_folder):
 def test_an_argument_of_another_layout_is_refused(bench):
     with pytest.raises(TypeError):
         bench.device.kernel("add", PROBE).launch(bench.near, np.zeros((), "i4"), (1,), (32,))
+
+
+def test_the_doctor_opens_the_gpu_as_a_station_would(driver, kernels_folder, tmp_path):
+    settings = StationSettings(state_dir=tmp_path)
+
+    found = {each.what: each for each in examine(settings, kernels=kernels_folder)}
+
+    assert [found[what].state for what in ("driver", "pycuda", "kernels", "GPU")] == [
+        State.FINE
+    ] * 4
+    driver.be(capability=(7, 0))
+    found = {each.what: each for each in examine(settings, kernels=kernels_folder)}
+    assert found["GPU"].state is State.LACKING
+    assert "compute capability 7.0" in found["GPU"].found

@@ -1,0 +1,182 @@
+"""What the doctor finds on machines that are well, and on machines that lack something."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import shutil
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+import zmq
+
+from edge import doctor
+from edge.cli import DONE, FAILED, main
+from edge.doctor import Finding, State, examine
+from edge.settings import StationSettings
+from tests.bundles import write_tiny_bundle
+
+Usage = namedtuple("Usage", "total used free")
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> StationSettings:
+    """Of a station that could run here; `ipc`, so that tests need no ports."""
+    return StationSettings(
+        bundle=write_tiny_bundle(tmp_path / "bundle"),
+        state_dir=tmp_path / "state",
+        frames=f"ipc://{tmp_path}/frames",
+        verdicts=f"ipc://{tmp_path}/verdicts",
+    )
+
+
+def found(settings: StationSettings, what: str, **changes: object) -> Finding:
+    changed = settings.model_copy(update=changes)
+    return {each.what: each for each in examine(changed)}[what]
+
+
+def test_nothing_is_broken_where_a_station_can_run(settings: StationSettings) -> None:
+    findings = examine(settings)
+
+    assert not [each for each in findings if each.state is State.BROKEN]
+    assert all(bool(each.remedy) == (each.state is not State.FINE) for each in findings)
+
+
+def test_nothing_is_changed(settings: StationSettings, tmp_path: Path) -> None:
+    before = sorted(tmp_path.rglob("*"))
+
+    examine(settings)
+
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_no_bundle_and_a_damaged_one_are_broken(settings: StationSettings) -> None:
+    assert found(settings, "bundle", bundle=None).state is State.BROKEN
+    assert settings.bundle is not None
+    files = sorted((settings.bundle / "files").iterdir())
+    files[0].write_bytes(b"x")
+
+    damaged = found(settings, "bundle")
+
+    assert damaged.state is State.BROKEN
+    assert "damaged" in damaged.found
+
+
+def test_a_state_dir_that_is_a_file_is_broken(settings: StationSettings, tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("")
+
+    assert found(settings, "state_dir").state is State.BROKEN
+
+
+@pytest.mark.parametrize(("mode", "state"), [(0o700, State.FINE), (0o750, State.LACKING)])
+def test_a_state_dir_that_others_may_read_is_told_of(
+    settings: StationSettings, tmp_path: Path, mode: int, state: State
+) -> None:
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state").chmod(mode)
+
+    assert found(settings, "state_dir").state is state
+
+
+def test_a_disk_with_too_little_room_is_told_of(
+    settings: StationSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = settings.label_queue_bytes + doctor.LEDGER_BYTES
+    for free, state in ((wanted, State.FINE), (wanted - 1, State.LACKING)):
+        monkeypatch.setattr(shutil, "disk_usage", lambda place, free=free: Usage(1, 1, free))
+
+        assert found(settings, "disk").state is state
+
+
+def test_a_taken_port_is_told_of_and_a_foreign_address_is_broken(settings: StationSettings) -> None:
+    with zmq.Context() as context, context.socket(zmq.PULL) as socket:
+        port = socket.bind_to_random_port("tcp://127.0.0.1")
+
+        taken = found(settings, "frames", frames=f"tcp://127.0.0.1:{port}")
+
+    assert taken.state is State.LACKING
+    assert found(settings, "frames", frames="tcp://192.0.2.1:5555").state is State.BROKEN
+    assert found(settings, "frames", frames="ipc:///nowhere/frames").state is State.BROKEN
+
+
+def test_a_station_that_runs_is_not_disturbed(settings: StationSettings) -> None:
+    with (
+        zmq.Context() as context,
+        context.socket(zmq.PULL) as station,
+        context.socket(zmq.PUSH) as camera,
+    ):
+        station.bind(settings.frames)
+        station.rcvtimeo = camera.sndtimeo = 5000
+
+        assert found(settings, "frames").state is State.FINE
+        camera.connect(settings.frames)
+        camera.send(b"frame")
+
+        assert station.recv() == b"frame"
+
+
+@pytest.mark.parametrize(("answer", "state"), [(0, State.FINE), (5, State.LACKING)])
+def test_a_clock_that_nobody_sets_is_told_of(
+    settings: StationSettings, monkeypatch: pytest.MonkeyPatch, answer: int, state: State
+) -> None:
+    monkeypatch.setattr(doctor, "_adjtimex", lambda: answer)
+
+    assert found(settings, "clock").state is state
+
+
+@pytest.mark.parametrize(
+    ("says", "state"),
+    [
+        ("echo 'NV Power Mode: MAXN_SUPER'", State.FINE),
+        ("echo 'NV Power Mode: 15W'", State.LACKING),
+        ("exit 1", State.LACKING),
+    ],
+)
+def test_a_jetson_below_its_clocks_is_told_of(
+    settings: StationSettings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    says: str,
+    state: State,
+) -> None:
+    tool = tmp_path / "bin" / "nvpmodel"
+    tool.parent.mkdir()
+    tool.write_text(f"#!/bin/sh\n{says}\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tool.parent))
+    monkeypatch.setattr(doctor, "TEGRA", tool)
+
+    assert found(settings, "power mode").state is state
+
+
+@pytest.mark.parametrize(
+    ("version", "state"),
+    [
+        ("8.6.1", State.LACKING),
+        ("10.2.0", State.LACKING),
+        ("10.3.0", State.FINE),
+        ("11.4.0.1", State.FINE),
+        ("12.0.0", State.LACKING),
+    ],
+)
+def test_tensorrt_must_be_of_a_version_that_engines_are_built_for(
+    settings: StationSettings, monkeypatch: pytest.MonkeyPatch, version: str, state: State
+) -> None:
+    monkeypatch.setattr(importlib.metadata, "version", lambda package: version)
+
+    assert found(settings, "TensorRT").state is state
+
+
+def test_the_command_fails_if_a_station_could_not_run(
+    settings: StationSettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["doctor", "--json", "--state-dir", str(settings.state_dir)]
+    addresses = ["--frames", settings.frames, "--verdicts", settings.verdicts]
+
+    assert main([*words, *addresses]) == FAILED
+    assert json.loads(capsys.readouterr().out)["bundle"][0] == "broken"
+    assert main([*words[:1], *words[2:], *addresses, "--bundle", str(settings.bundle)]) == DONE
+    said = capsys.readouterr().out
+    assert "files whole" in said
+    assert "→" in said
