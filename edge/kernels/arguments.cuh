@@ -51,6 +51,25 @@ struct Searches {
     int searches, frames, patches, every_patch, half_patches;
 };
 
+// What the heads are told: answers of the search of both banks, and whose head each frame has.
+struct Judge {
+    const void* patches;            // (M, D) FP32, or half
+    const float* normal_residual;   // (M, D)
+    const float* abnormal_residual; // (M, D)
+    const float* normal_distances;  // (M, K)
+    const float* abnormal_distances; // (M, K)
+    const float* evidence;          // (M,) of the normal bank
+    const float* hidden_weight;     // (H, Z, U), Z = 3·D + 2·K + 1
+    const float* hidden_bias;       // (H, U)
+    const float* output_weight;     // (H, U)
+    const float* output_bias;       // (H,)
+    const int* head;                // (B,) whose head
+    const float* weight;            // (B,) how much it may raise
+    const float* foreground;        // (M,) 1 where a patch is inspected, else 0
+    float* scores;                  // (M,)
+    int dimensions, k, units, per_frame, half_patches;
+};
+
 struct Resize {
     const unsigned char* source; // (height, width, 3)
     unsigned char* target;       // (rows, columns, 3)

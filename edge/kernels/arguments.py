@@ -53,6 +53,12 @@ SEARCHES = np.dtype(
     align=True,
 )
 
+JUDGE = _struct(
+    "patches normal_residual abnormal_residual normal_distances abnormal_distances evidence "
+    "hidden_weight hidden_bias output_weight output_bias head weight foreground scores",
+    i4="dimensions k units per_frame half_patches",
+)
+
 RESIZE = _struct(
     "source target row_first row_weights column_first column_weights",
     i4="height width rows columns row_taps column_taps",

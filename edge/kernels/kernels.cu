@@ -9,6 +9,7 @@
 #include "answer.cuh"
 #include "finish.cuh"
 #include "exhaustive.cuh"
+#include "judge.cuh"
 #include "frames.cuh"
 #include "maps.cuh"
 
@@ -36,6 +37,8 @@ ENTRY(finish_s8, Searches, 256, 1, finish<ScaledRows>(task))
 
 ENTRY(exhaustive_f32, Searches, 32 * MOST_WARPS, 1, exhaustive<LocatedRows>(task))
 ENTRY(exhaustive_s8, Searches, 32 * MOST_WARPS, 1, exhaustive<ScaledRows>(task))
+
+ENTRY(judge, Judge, 256, 1, judge_patches(task))
 
 ENTRY(resize_pass, Resize, 256, 1, resize_pixel(task))
 ENTRY(normalise, Normalise, 256, 1, normalise_pixel(task))

@@ -31,7 +31,7 @@ const std::map<std::string, Kernel> KERNELS{
     NAMED(scan_bf16),           NAMED(scan_s8),              NAMED(finish_f32),
     NAMED(finish_s8),           NAMED(exhaustive_f32),       NAMED(exhaustive_s8),
     NAMED(resize_pass),         NAMED(normalise),            NAMED(upsample),
-    NAMED(blur),
+    NAMED(blur),                NAMED(judge),
 };
 
 thread_local std::string failure;
