@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -367,6 +368,15 @@ def test_overlays_are_png_files(fitted: dict[str, Any], parts: Path, tmp_path: P
     assert cv2.imread(str(overlay)).shape == (80, 96, 3)
 
 
+@pytest.fixture
+def interrupts() -> Iterator[None]:
+    """SIGINT as a terminal leaves it; a shell in the background has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interrupts")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_fit_that_is_stopped_leaves_neither_a_bundle_nor_its_features(
     parts: Path,
