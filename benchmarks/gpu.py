@@ -61,12 +61,16 @@ def _has_gpu() -> bool:
 
 def _measure(rounds: int, only_check: bool) -> int:
     # Late: without wheels, what these import may not be there yet.
-    from benchmarks import pixel_check, scan_check
+    from benchmarks import head_check, pixel_check, scan_check
     from edge.device import open_device
 
     _build_kernels()
     with open_device() as device:
-        checks = [*scan_check.held_to_float64(device), *pixel_check.held_to_float64(device)]
+        checks = [
+            check
+            for part in (scan_check, head_check, pixel_check)
+            for check in part.held_to_float64(device)
+        ]
         wrong = [each for each in checks if not each["right"]]
         for each in wrong or checks[:1]:
             print(json.dumps(each))

@@ -161,7 +161,7 @@ class BankScan:
             for name, array in staging.items():
                 self._device.copy_in(stream, memory[name], array)
         self._aimed.record(stream)
-        self._versions = tuple(bank.version for bank in self.banks)
+        self._versions = tuple(bank.fence.version for bank in self.banks)
 
     def scan(self, stream: Stream) -> None:
         """Put the search of all banks on a stream: four launches, of which the host waits for none.
@@ -169,10 +169,10 @@ class BankScan:
         Raises:
             InputError: A bank was replaced since the last `aim`.
         """
-        if self._versions != tuple(bank.version for bank in self.banks):
+        if self._versions != tuple(bank.fence.version for bank in self.banks):
             raise InputError("a bank was replaced, or never aimed at: call aim() before scan()")
         for bank in self.banks:
-            stream.wait_for(bank.ready)
+            stream.wait_for(bank.fence.ready)
         self.launch(stream)
         self.done.record(stream)
 
@@ -301,8 +301,8 @@ def open_scan(
         done, aimed = held.enter_context(open_event(device)), held.enter_context(open_event(device))
         scan = BankScan(device, banks, shape, memory, patches, staging, (done, aimed))
         for bank in banks:
-            bank.readers.append(done)
-            held.callback(bank.readers.remove, done)
+            bank.fence.readers.append(done)
+            held.callback(bank.fence.readers.remove, done)
         # Memory goes only after what uses it.
         held.callback(done.synchronize)
         held.callback(aimed.synchronize)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from edge.device import Device, DeviceArray, device_arrays, open_event, page_locked
 from edge.kernels import arguments
-from edge.streams import Event, Stream
+from edge.streams import Event, Fence, Stream
 from inspection.bank import MemoryBank
 from inspection.errors import DeviceError, InputError
 from inspection.scoring import Scoring, locate
@@ -83,9 +83,7 @@ class DeviceBank:
     Attributes:
         shape: What room was made for.
         arrays: By the names of `Search` in `edge/kernels/README.md`.
-        ready: Behind the last row of the last `replace`.
-        readers: Behind the last search of each who searches this bank.
-        version: How many times the rows were replaced.
+        fence: Between those who replace rows and those who search them.
     """
 
     def __init__(
@@ -98,9 +96,8 @@ class DeviceBank:
         events: tuple[Event, Event],
     ) -> None:
         self.shape, self.arrays = shape, arrays
-        self.ready, self._sent = events
-        self.readers: list[Event] = []
-        self.version = 0
+        ready, self._sent = events
+        self.fence = Fence(ready)
         self._device, self._staging, self._passing = device, staging, passing
         self._held: MemoryBank | None = None
         self._scorings: dict[str | None, Scoring] = {}
@@ -117,7 +114,7 @@ class DeviceBank:
         """Put other rows in place of the ones that are there.
 
         Blocks while rows pass through the staging memory; the last of them may still be on their
-        way when it returns, so that others wait for `ready`.
+        way when it returns, so that others wait for `fence.ready`.
 
         Args:
             stream: Anyone's; it waits for the searches that are under way.
@@ -136,10 +133,8 @@ class DeviceBank:
                 "changes its capacity: load its bundle anew"
             )
         weights = self._position_weights(bank, scorings)
-        for earlier in (self.ready, *self.readers):
-            stream.wait_for(earlier)
         # From here on rows are mixed: nobody may search with what was aimed before.
-        self.version += 1
+        self.fence.begin_writing(stream)
         self._held = None
         self._sent.synchronize()
         kept = np.arange(self.shape.kept) % self.shape.rows
@@ -152,7 +147,7 @@ class DeviceBank:
         for begin in range(0, self.shape.kept, self.shape.staged_rows):
             end = min(self.shape.kept, begin + self.shape.staged_rows)
             self._send(stream, bank, slice(begin, end), kept[begin:end], weights[begin:end])
-        self.ready.record(stream)
+        self.fence.ready.record(stream)
         self._held, self._scorings = bank, dict(scorings)
 
     def rows_of(self, category: str | None, k: int) -> slice:

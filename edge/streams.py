@@ -87,3 +87,24 @@ class Event:
     def close(self) -> None:
         """Give the event back; it is of no more use."""
         self._event = None
+
+
+class Fence:
+    """Keeps who writes an array of device memory apart from those who read it.
+
+    Attributes:
+        ready: Behind the last write: what reads waits for it.
+        readers: Behind the last read of each who reads.
+        version: How many times it was written.
+    """
+
+    def __init__(self, ready: Event) -> None:
+        self.ready = ready
+        self.readers: list[Event] = []
+        self.version = 0
+
+    def begin_writing(self, stream: Stream) -> None:
+        """Let a stream wait for all who read or write now; from here on contents are mixed."""
+        for earlier in (self.ready, *self.readers):
+            stream.wait_for(earlier)
+        self.version += 1

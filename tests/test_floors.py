@@ -68,11 +68,19 @@ EDGE = {
     "doors": {"cli", "service"},
     "assembly": {"check", "doctor", "pipeline", "replay"},
     "stages": {
-        *("bank_scan", "camera", "capture", "decode", "judging", "label_queue", "ledger"),
-        *("publish", "scorer", "watch"),
+        *("camera", "capture", "decode", "judging", "label_queue", "ledger"),
+        *("device_heads", "publish", "scorer", "watch"),
     },
     "tools": {
-        *("backlog", "bundle_folder", "device", "device_bank", "device_pixels", "health"),
+        *(
+            "backlog",
+            "bank_scan",
+            "bundle_folder",
+            "device",
+            "device_bank",
+            "device_pixels",
+            "health",
+        ),
         *("log_lines", "outcome"),
         *("settings", "sockets", "state_dir", "streams", "workers"),
         *("kernels.arguments", "kernels.binary", "kernels.build"),

@@ -85,7 +85,7 @@ def test_a_swap_that_does_not_wait_ruins_the_search_that_is_under_way(station):
     old, new = (make_bank(1), make_bank(2)), (make_bank(5), make_bank(6))
     it, patches = station(), make_patches(1, seed=3)
     for bank in it.banks:
-        bank.readers = []
+        bank.fence.readers = []
 
     assert wrong(swap_under_way(it, old, new, patches), old, patches, [None])
 
@@ -223,7 +223,7 @@ def test_a_captured_search_sees_the_rows_that_were_swapped_in(driver, station):
     it.load(*new)
     it.scans[0].aim(it.streams[0], [None], POSITION)
     for bank in it.banks:
-        it.streams[0].wait_for(bank.ready)
+        it.streams[0].wait_for(bank.fence.ready)
     assert cuda.cuGraphLaunch(executable, stream) == 0
     it.scans[0].done.record(it.streams[0])
     answers = it.read()
