@@ -14,7 +14,6 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -35,6 +34,8 @@ TENSORRT = ((10, 3), (12, 0))
 
 TEGRA = Path("/etc/nv_tegra_release")
 """Only a Jetson has it."""
+
+FASTEST = "sudo nvpmodel -m 0 && sudo jetson_clocks, where cooling allows it"
 
 UNSYNCHRONISED = 5
 """What adjtimex says of a clock that nobody sets: TIME_ERROR."""
@@ -72,21 +73,20 @@ def examine(settings: StationSettings, kernels: Path = FOLDER) -> list[Finding]:
         settings: Of the station that is to run here, or runs.
         kernels: Folder of the built kernels.
     """
-    looks: tuple[Callable[[], Finding], ...] = (
-        lambda: _bundle(settings),
-        lambda: _state_dir(settings),
-        lambda: _disk(settings),
-        lambda: _address("frames", settings.frames),
-        lambda: _address("verdicts", settings.verdicts),
-        _clock,
-        _power,
-        _driver,
-        _pycuda,
-        lambda: _kernels(kernels),
-        lambda: _gpu(kernels),
-        _tensorrt,
-    )
-    return [look() for look in looks]
+    return [
+        _bundle(settings),
+        _state_dir(settings),
+        _disk(settings),
+        _address("frames", settings.frames),
+        _address("verdicts", settings.verdicts),
+        _clock(),
+        _power(),
+        _driver(),
+        _pycuda(),
+        _kernels(kernels),
+        _gpu(kernels),
+        _tensorrt(),
+    ]
 
 
 def _bundle(settings: StationSettings) -> Finding:
@@ -208,14 +208,11 @@ def _power() -> Finding:
             ["nvpmodel", "-q"], capture_output=True, text=True, check=True, timeout=10
         ).stdout
     except (OSError, subprocess.SubprocessError) as error:
-        return Finding("power mode", State.LACKING, f"nvpmodel does not answer: {error}", _FASTEST)
+        return Finding("power mode", State.LACKING, f"nvpmodel does not answer: {error}", FASTEST)
     mode = next((line for line in said.splitlines() if "Power Mode" in line), "unknown power mode")
     if "MAXN" in mode:
         return Finding("power mode", State.FINE, mode)
-    return Finding("power mode", State.LACKING, f"{mode}: chips run below their clocks", _FASTEST)
-
-
-_FASTEST = "sudo nvpmodel -m 0 && sudo jetson_clocks, where cooling allows it"
+    return Finding("power mode", State.LACKING, f"{mode}: chips run below their clocks", FASTEST)
 
 
 def _driver() -> Finding:
