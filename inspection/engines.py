@@ -1,0 +1,118 @@
+"""What a compiled trunk is called, and how far its answers may lie from those of `full.onnx`.
+
+An engine runs under the one version of the one library that built it, on chips of one compute
+capability, and is worth nothing for another graph: its name in the manifest says all of it.
+Compiling is `deploy`'s, running is `edge`'s.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from inspection.errors import InputError
+
+Precision = Literal["fp32", "fp16", "int8"]
+Provider = Literal["tensorrt", "tensorrt_rtx"]
+
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+PROVIDERS: tuple[Provider, ...] = get_args(Provider)
+
+ONNX_DIGITS = 12
+"""Digits of the graph's digest in a name: 48 bits tell the graphs of one bundle apart."""
+
+_NAME = re.compile(
+    rf"trunk-(?P<precision>{'|'.join(PRECISIONS)})-(?P<onnx>[0-9a-f]{{{ONNX_DIGITS}}})"
+    rf"-(?P<provider>{'|'.join(PROVIDERS)})-(?P<version>[0-9]+(\.[0-9A-Za-z]+)*)"
+    r"-sm(?P<capability>[0-9]{2,3})\.engine"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineKey:
+    """What an engine was made of, by what, and for what.
+
+    Attributes:
+        precision: Of the arithmetic; it is written into the graph that was compiled.
+        onnx: First `ONNX_DIGITS` hex digits of the SHA-256 of the bundle's `trunk.onnx`.
+        provider: Which library; engines of one mean nothing to the other.
+        version: Of the library, whole.
+        capability: Compute capability (major, minor) of the chips.
+    """
+
+    precision: Precision
+    onnx: str
+    provider: Provider
+    version: str
+    capability: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise InputError(f"there can be no engine {self.name!r}")
+
+    @property
+    def name(self) -> str:
+        """Name of its file in a manifest."""
+        major, minor = self.capability
+        return (
+            f"trunk-{self.precision}-{self.onnx}-{self.provider}-{self.version}"
+            f"-sm{major}{minor}.engine"
+        )
+
+    @property
+    def runtime(self) -> str:
+        """What it runs under, in words."""
+        return f"{self.provider} {self.version}, compute capability {dotted(self.capability)}"
+
+
+def is_engine(name: str) -> bool:
+    """Whether a file of a manifest is an engine, by its name."""
+    return name.endswith(".engine")
+
+
+def key_of(name: str) -> EngineKey:
+    """Read an engine's name.
+
+    Raises:
+        InputError: It is not the name of an engine.
+    """
+    found = _NAME.fullmatch(name)
+    if not found:
+        raise InputError(f"expected an engine's name as trunk-fp16-…-sm87.engine, got {name!r}")
+    major, minor = divmod(int(found["capability"]), 10)
+    precision = next(each for each in PRECISIONS if each == found["precision"])
+    provider = next(each for each in PROVIDERS if each == found["provider"])
+    return EngineKey(precision, found["onnx"], provider, found["version"], (major, minor))
+
+
+def engines_for(
+    names: Iterable[str], onnx_sha256: str, runtimes: Iterable[tuple[Provider, str]],
+    capability: tuple[int, int],
+) -> list[EngineKey]:
+    """Choose the engines that a machine can run, the least exact, which is the fastest, first.
+
+    Args:
+        names: Of all files of a manifest.
+        onnx_sha256: Of its `trunk.onnx`; engines of another graph are left out.
+        runtimes: Libraries of the machine, with their versions.
+        capability: Of its chip.
+
+    Raises:
+        InputError: Something is called an engine and has not the name of one.
+    """
+    there = set(runtimes)
+    fit = [
+        key
+        for key in map(key_of, filter(is_engine, names))
+        if key.onnx == onnx_sha256[:ONNX_DIGITS]
+        and (key.provider, key.version) in there
+        and key.capability == capability
+    ]
+    return sorted(fit, key=lambda key: (-PRECISIONS.index(key.precision), key.provider))
+
+
+def dotted(capability: tuple[int, int]) -> str:
+    """(8, 7) → 8.7."""
+    return f"{capability[0]}.{capability[1]}"
