@@ -1,7 +1,7 @@
 """The kernels at both ends of the network held to float64 on whatever device is open.
 
-A canvas may be off by the levels that `inspection.preprocessing` allows, normalised planes by the
-rounding to half precision, a map by what FP32 sums lose.
+A canvas may be off by the levels that `inspection.preprocessing` allows, a map by what FP32 sums
+lose; a view is that of `inspection.views`, pixel by pixel.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.device import Device, DeviceArray, device_array, open_stream, page_locked
-from edge.device_pixels import PixelPasses, normalise, open_full_size_map, open_resize
+from edge.device_pixels import PixelPasses, cut_view, open_full_size_map, open_resize
 from edge.kernels import arguments
 from edge.streams import Stream
 from inspection.preprocessing import (
@@ -24,6 +24,7 @@ from inspection.preprocessing import (
     prepare,
     resize_exactly,
 )
+from inspection.views import map_of_canvas, views_of
 
 FRAMES = (
     ((1024, 1024), Preprocessing(size_px=256)),
@@ -34,12 +35,7 @@ FRAMES = (
 )
 """(H, W) of frames, and how they are prepared."""
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
 SIGMA_PX = 4.0
-
-PLANE_ERROR = 1.01 * 2.0**-11
-"""Relative: rounding to half precision, and where FP32 lands on the other side of a tie."""
 
 MAP_ERROR = 4e-6
 
@@ -51,22 +47,20 @@ def held_to_float64(device: Device) -> list[dict[str, Any]]:
         rng = np.random.default_rng(number)
         frame = rng.integers(256, size=(*shape, 3), dtype=np.uint8)
         scores = rng.random(map_shape(shape, spec), np.float32)
-        canvas, planes, drawn = _on_device(device, frame, spec, scores)
+        canvas, cut, drawn = _on_device(device, frame, spec, scores)
         expected = prepare(frame, spec, resize_exactly)
         off = np.abs(canvas.astype(int) - expected)
-        side = min(canvas.shape[:2])
-        view = canvas[-side:, -side:].astype(np.float64)
-        network = ((view / 255 - MEAN) / STD).transpose(2, 0, 1)
+        view = views_of(map_of_canvas(canvas), spec)[-1].pixels(canvas, spec)
         figures: dict[str, Any] = {
             "frame": list(shape),
             "fit": spec.fit,
             "levels_off": int(off.max()),
             "share_off": float((off > 0).mean()),
-            "plane_error": float((np.abs(planes - network) / (np.abs(network) + 1e-4)).max()),
+            "view_equal": bool((cut == view).all()),
             "map_error": float(np.abs(drawn - _full_size(scores, shape)).max()),
         }
         right = figures["levels_off"] <= TOLERANCE_LEVELS and figures["share_off"] <= 0.05
-        right &= figures["plane_error"] <= PLANE_ERROR and figures["map_error"] <= MAP_ERROR
+        right &= figures["view_equal"] and figures["map_error"] <= MAP_ERROR
         found.append({**figures, "right": bool(right)})
     return found
 
@@ -74,15 +68,14 @@ def held_to_float64(device: Device) -> list[dict[str, Any]]:
 def _on_device(
     device: Device, frame: NDArray[np.uint8], spec: Preprocessing, scores: NDArray[np.float32]
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Canvas, planes of the last view of it, and full-size map."""
+    """Canvas, the last view of it, and full-size map."""
     with ExitStack() as held:
         stream = held.enter_context(open_stream(device))
         resize = held.enter_context(open_resize(device, stream, frame.shape, spec))
         canvas = resize.target
-        side = min(canvas.shape[:2])
-        planes = held.enter_context(device_array(device, (3, side, side), np.float16))
-        corner = (canvas.shape[0] - side, canvas.shape[1] - side)
-        cut = normalise(device, canvas, corner, planes, MEAN, STD)
+        room = held.enter_context(device_array(device, (spec.size_px, spec.size_px, 3), np.uint8))
+        last = views_of(map_shape(frame.shape, spec), spec)[-1]
+        cut = cut_view(device, canvas, (PATCH_PX * last.top, PATCH_PX * last.left), room)
         drawer = open_full_size_map(device, stream, scores.shape, frame.shape, SIGMA_PX)
         drawn = held.enter_context(drawer)
         held.callback(stream.synchronize)
@@ -92,7 +85,7 @@ def _on_device(
             each.run(stream)
         return (
             _read(device, stream, held, canvas),
-            _read(device, stream, held, planes),
+            _read(device, stream, held, room),
             _read(device, stream, held, drawn.target),
         )
 

@@ -1,4 +1,4 @@
-"""Pixels on the device: a frame to its canvas, a view to the network's input, scores to a map.
+"""Pixels on the device: a frame to its canvas, a canvas to its views, scores to a map.
 
 Each is opened for arrays of fixed shapes and then only puts its kernels on a stream. What they
 compute, and to which tolerance, is in `edge/kernels/README.md`. Letters: H, W a frame's sides in
@@ -7,7 +7,7 @@ px; Mh, Mw the sides of its anomaly map, in patches.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -90,43 +90,34 @@ def open_resize(
         yield PixelPasses(frame, image, tuple(passes))
 
 
-def normalise(
-    device: Device,
-    canvas: DeviceArray,
-    corner: tuple[int, int],
-    planes: DeviceArray,
-    mean: Sequence[float],
-    std: Sequence[float],
+def cut_view(
+    device: Device, canvas: DeviceArray, corner: tuple[int, int], view: DeviceArray
 ) -> PixelPasses:
-    """Cut a view out of a canvas and bring it to the network's input: (x / 255 - mean) / std.
+    """Cut a view out of a canvas; beyond it lies its mirror image, as `inspection.views` pads.
 
     Args:
         device: Holds both.
         canvas: (8 · Mh, 8 · Mw, 3) uint8.
-        corner: Row and column of the view's first pixel.
-        planes: (3, S, S) float16, to be written; sides may differ.
-        mean: Of each channel, in parts of 1.
-        std: Of each channel.
+        corner: Row and column of the view's first pixel, on the canvas.
+        view: (S, S, 3) uint8, to be written.
 
     Raises:
-        InputError: The view reaches beyond the canvas, or the arrays are no such arrays.
+        InputError: The view begins beyond the canvas, or the arrays are no such arrays.
     """
-    (top, left), (height, width) = corner, planes.shape[1:]
-    right_kind = canvas.dtype == np.uint8 and planes.dtype == np.float16
-    inside = top >= 0 and left >= 0
-    inside &= top + height <= canvas.shape[0] and left + width <= canvas.shape[1]
-    if not right_kind or not inside or (canvas.shape[2], planes.shape[0]) != (3, 3):
+    (top, left), side = corner, view.shape[0]
+    right_kind = {canvas.dtype, view.dtype} == {np.dtype(np.uint8)}
+    inside = 0 <= top < canvas.shape[0] and 0 <= left < canvas.shape[1]
+    if not right_kind or not inside or (canvas.shape[2:], view.shape) != ((3,), (side, side, 3)):
         raise InputError(
-            f"expected a uint8 canvas with a view {height} x {width} px at {corner} inside and "
-            f"float16 planes, got {canvas.shape} {canvas.dtype} and {planes.shape} {planes.dtype}"
+            f"expected a uint8 canvas with a square uint8 view that begins at {corner} in it, got "
+            f"{canvas.shape} {canvas.dtype} and {view.shape} {view.dtype}"
         )
-    stride_px = canvas.shape[1]
-    task = np.zeros((), arguments.NORMALISE)
-    task["canvas"] = canvas.address + (top * stride_px + left) * 3
-    task["planes"], task["mean"], task["std"] = planes.address, mean, std
-    task["height"], task["width"], task["stride_px"] = height, width, stride_px
-    kernel = device.kernel("normalise", arguments.NORMALISE)
-    return PixelPasses(canvas, planes, (_Pass(kernel, task, height, width),))
+    task = np.zeros((), arguments.CUT)
+    task["canvas"], task["view"] = canvas.address, view.address
+    task["height"], task["width"] = canvas.shape[:2]
+    task["top"], task["left"], task["side"] = top, left, side
+    kernel = device.kernel("cut_view", arguments.CUT)
+    return PixelPasses(canvas, view, (_Pass(kernel, task, side, side),))
 
 
 @contextmanager

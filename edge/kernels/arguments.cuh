@@ -80,11 +80,10 @@ struct Resize {
     int height, width, rows, columns, row_taps, column_taps;
 };
 
-struct Normalise {
-    const unsigned char* canvas; // rows of stride_px · 3 bytes
-    unsigned short* planes;      // (3, height, width) half
-    float mean[3], std[3];
-    int height, width, stride_px;
+struct Cut {
+    const unsigned char* canvas; // (height, width, 3)
+    unsigned char* view;         // (side, side, 3)
+    int height, width, top, left, side;
 };
 
 struct Upsample {

@@ -64,16 +64,7 @@ RESIZE = _struct(
     i4="height width rows columns row_taps column_taps",
 )
 
-NORMALISE = np.dtype(
-    [
-        ("canvas", "u8"),
-        ("planes", "u8"),
-        ("mean", "f4", (3,)),
-        ("std", "f4", (3,)),
-        *_of_kind("i4", "height width stride_px"),
-    ],
-    align=True,
-)
+CUT = _struct("canvas view", i4="height width top left side")
 
 UPSAMPLE = _struct("source target", i4="rows columns height width")
 

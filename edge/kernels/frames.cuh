@@ -1,5 +1,5 @@
 // A camera frame on its way to the network: the resize of inspection.preprocessing, pass by pass,
-// and normalisation. One thread a pixel.
+// and the views of inspection.views. One thread a pixel.
 #pragma once
 
 // Shares come from float64, and 8-bit pixels leave FP32 sums 1e-4 of a level off at most, so a
@@ -27,12 +27,18 @@ __device__ void resize_pixel(const Resize& task) {
         pixel[c] = static_cast<unsigned char>(fminf(fmaxf(floorf(mixed[c] + 0.5f), 0.0f), 255.0f));
 }
 
-__device__ void normalise_pixel(const Normalise& task) {
+// Beyond the canvas lies its mirror image, which begins with the last pixel again, and is mirrored
+// once more as often as need be: numpy's `symmetric`.
+__device__ __forceinline__ int mirrored(int at, int size) {
+    const int within = at % (2 * size);
+    return within < size ? within : 2 * size - 1 - within;
+}
+
+__device__ void cut_pixel(const Cut& task) {
     const int x = blockIdx.x * 32 + threadIdx.x, y = blockIdx.y * 8 + threadIdx.y;
-    if (x >= task.width || y >= task.height) return;
-    const unsigned char* pixel = task.canvas + ((long long)y * task.stride_px + x) * 3;
-    for (int c = 0; c < 3; ++c) {
-        const float value = (float(pixel[c]) / 255.0f - task.mean[c]) / task.std[c];
-        task.planes[((long long)c * task.height + y) * task.width + x] = rounded<Half>(value).bits;
-    }
+    if (x >= task.side || y >= task.side) return;
+    const int row = mirrored(task.top + y, task.height), column = mirrored(task.left + x, task.width);
+    const unsigned char* from = task.canvas + ((long long)row * task.width + column) * 3;
+    unsigned char* pixel = task.view + ((long long)y * task.side + x) * 3;
+    for (int c = 0; c < 3; ++c) pixel[c] = from[c];
 }

@@ -41,6 +41,6 @@ ENTRY(exhaustive_s8, Searches, 32 * MOST_WARPS, 1, exhaustive<ScaledRows>(task))
 ENTRY(judge, Judge, 256, 1, judge_patches(task))
 
 ENTRY(resize_pass, Resize, 256, 1, resize_pixel(task))
-ENTRY(normalise, Normalise, 256, 1, normalise_pixel(task))
+ENTRY(cut_view, Cut, 256, 1, cut_pixel(task))
 ENTRY(upsample, Upsample, 256, 1, upsample_pixel(task))
 ENTRY(blur, Blur, 256, 1, blur_pixel(task))

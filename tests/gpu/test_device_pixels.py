@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks import pixel_check
 from edge.device import device_array, open_device, open_stream
-from edge.device_pixels import PixelPasses, normalise, open_full_size_map, open_resize
+from edge.device_pixels import PixelPasses, cut_view, open_full_size_map, open_resize
 from inspection.errors import DeviceError, InputError
 from inspection.preprocessing import Preprocessing
 
@@ -25,7 +25,7 @@ FRAMES = (
 )
 
 
-def test_frames_planes_and_maps_agree_with_float64(any_schedule, device, monkeypatch):
+def test_frames_views_and_maps_agree_with_float64(any_schedule, device, monkeypatch):
     monkeypatch.setattr(pixel_check, "FRAMES", FRAMES)
 
     found = pixel_check.held_to_float64(device)
@@ -34,7 +34,7 @@ def test_frames_planes_and_maps_agree_with_float64(any_schedule, device, monkeyp
     assert all(each["right"] for each in found), found
 
 
-@pytest.mark.parametrize("number", range(3), ids=["canvas", "planes", "map"])
+@pytest.mark.parametrize("number", range(3), ids=["canvas", "view", "map"])
 def test_a_pass_that_is_left_out_is_seen(device, monkeypatch, number):
     monkeypatch.setattr(pixel_check, "FRAMES", FRAMES[:1])
     run, runs = PixelPasses.run, iter(range(3))
@@ -58,22 +58,23 @@ def test_a_frame_that_fits_is_its_own_canvas(device):
 
 
 @pytest.mark.parametrize(
-    ("corner", "planes", "dtype"),
+    ("corner", "view", "dtype"),
     [
-        pytest.param((0, 17), (3, 16, 16), np.float16, id="past the right edge"),
-        pytest.param((33, 0), (3, 16, 16), np.float16, id="past the lower edge"),
-        pytest.param((-1, 0), (3, 16, 16), np.float16, id="before the first row"),
-        pytest.param((0, 0), (3, 16, 16), np.float32, id="another precision"),
-        pytest.param((0, 0), (1, 16, 16), np.float16, id="grey"),
+        pytest.param((0, 32), (16, 16, 3), np.uint8, id="past the right edge"),
+        pytest.param((48, 0), (16, 16, 3), np.uint8, id="past the lower edge"),
+        pytest.param((-1, 0), (16, 16, 3), np.uint8, id="before the first row"),
+        pytest.param((0, 0), (16, 16, 3), np.float32, id="another type"),
+        pytest.param((0, 0), (16, 16, 1), np.uint8, id="grey"),
+        pytest.param((0, 0), (16, 24, 3), np.uint8, id="not a square"),
     ],
 )
-def test_a_view_beyond_the_canvas_is_refused(device, corner, planes, dtype):
+def test_a_view_that_is_none_of_the_canvas_is_refused(device, corner, view, dtype):
     with ExitStack() as held:
         canvas = held.enter_context(device_array(device, (48, 32, 3), np.uint8))
-        target = held.enter_context(device_array(device, planes, dtype))
+        target = held.enter_context(device_array(device, view, dtype))
 
-        with pytest.raises(InputError, match="expected a uint8 canvas with a view 16 x 16 px"):
-            normalise(device, canvas, corner, target, (0.5,) * 3, (0.5,) * 3)
+        with pytest.raises(InputError, match="expected a uint8 canvas with a square uint8 view"):
+            cut_view(device, canvas, corner, target)
 
 
 @pytest.mark.parametrize("sigma_px", [0.0, -1.0, float("nan"), float("inf")])

@@ -1,4 +1,4 @@
-"""The kernels at both ends: frame to canvas to normalised planes, patch scores to a full-size map.
+"""The kernels at both ends: frame to canvas to views of it, patch scores to a full-size map.
 
 Held to `inspection.preprocessing` in float64 and to what OpenCV does in `trainer.pictures`.
 """
@@ -16,6 +16,7 @@ from inspection.preprocessing import (
     prepare,
     resize_exactly,
 )
+from inspection.views import map_of_canvas, views_of
 from tests.gpu.kernels_on_cpu import Buffers, kernels_for, record
 from trainer.pictures import SMOOTHING_PX, full_size_map
 
@@ -105,23 +106,29 @@ def test_halving_a_frame_is_exact_for_every_sum():
     assert (resized(image, step) == resize_exactly(image, step)).all()
 
 
-def test_normalised_planes_are_the_networks_input():
-    canvas = np.random.default_rng(0).integers(256, size=(40, 70, 3), dtype=np.uint8)
-    mean, std = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
-    buffers = Buffers()
-    planes, held = buffers.empty((3, 33, 35), np.uint16), buffers.hold(canvas)
-    task = record(arguments.NORMALISE, planes=planes, height=33, width=35, stride_px=70)
-    # A view of 33 × 35 px, from row 2 and column 30 on.
-    task["canvas"] = held.ctypes.data + (2 * 70 + 30) * 3
-    task["mean"], task["std"] = mean, std
+@pytest.mark.parametrize(
+    "shape", [(32, 32), (40, 72), (96, 64), (8, 8), (8, 200), (24, 16)], ids=str
+)
+def test_a_view_is_cut_out_of_the_canvas_and_mirrored_beyond_it(shape):
+    canvas = np.random.default_rng(0).integers(256, size=(*shape, 3), dtype=np.uint8)
+    spec = Preprocessing(size_px=32, fit="tiles", overlap_px=8)
 
-    launch("normalise", buffers, task, 33, 35)
+    for view in views_of(map_of_canvas(canvas), spec):
+        buffers = Buffers()
+        cut = buffers.empty((32, 32, 3), np.uint8)
+        task = record(
+            arguments.CUT,
+            canvas=buffers.hold(canvas),
+            view=cut,
+            height=shape[0],
+            width=shape[1],
+            top=8 * view.top,
+            left=8 * view.left,
+            side=32,
+        )
+        launch("cut_view", buffers, task, 32, 32)
 
-    expected = (canvas[2:35, 30:65].astype(np.float64) / 255 - mean) / std
-    # Half precision: 2^-11 of the number, and where FP32 lands on the other side of a tie.
-    np.testing.assert_allclose(
-        planes.view(np.float16), expected.transpose(2, 0, 1), rtol=1.01 * 2**-11, atol=1e-7
-    )
+        np.testing.assert_array_equal(cut, view.pixels(canvas, spec))
 
 
 def enlarged(source, height, width):

@@ -30,7 +30,7 @@ const std::map<std::string, Kernel> KERNELS{
     NAMED(prepare_queries_f16), NAMED(prepare_queries_bf16), NAMED(scan_f16),
     NAMED(scan_bf16),           NAMED(scan_s8),              NAMED(finish_f32),
     NAMED(finish_s8),           NAMED(exhaustive_f32),       NAMED(exhaustive_s8),
-    NAMED(resize_pass),         NAMED(normalise),            NAMED(upsample),
+    NAMED(resize_pass),         NAMED(cut_view),            NAMED(upsample),
     NAMED(blur),                NAMED(judge),
 };
 
