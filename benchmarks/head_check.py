@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.bank_rows import BankShape
 from edge.bank_scan import ScanShape, open_scan
 from edge.device import Device, open_stream, page_locked
-from edge.device_bank import BankShape, open_bank
+from edge.device_bank import open_bank
 from edge.device_heads import HeadsShape, open_heads, open_judge
 from inspection.bank import MemoryBank, empty_bank
 from inspection.scoring import Head, Scoring, enhanced_length, patch_scores

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bank_scan import BankScan, ScanShape, open_scan
+from edge.bank_rows import BankShape, Precision
+from edge.bank_scan import Answers, BankScan, ScanShape, open_scan
 from edge.device import Device, open_stream, page_locked
-from edge.device_bank import BankShape, Precision, open_bank
+from edge.device_bank import open_bank
 from edge.streams import Stream
 from inspection.bank import MemoryBank, empty_bank
 from inspection.retrieval import attend, nearest
@@ -98,11 +99,34 @@ def held_to_float64(device: Device) -> list[dict[str, Any]]:
                 continue
             with asked(device, patches, bank, scoring, precision, position) as it:
                 it.scan.scan(it.stream)
-                (answer,) = it.scan.read(it.stream)
+                (answer,) = read_answers(device, it.scan, it.stream)
             shape = {"B": B, "P": P, "N": N, "D": D, "K": K}
             compared = _compared(answer, patches, bank, scoring, position, precision)
             found.append({"precision": precision, **shape, **compared})
     return found
+
+
+def read_answers(device: Device, scan: BankScan, stream: Stream) -> list[dict[str, NDArray[Any]]]:
+    """Copy what every bank said to the host and block until it is there."""
+    with ExitStack() as held:
+        arrays = [
+            {name: getattr(answers, name) for name in Answers.__slots__} for answers in scan.answers
+        ]
+        rooms = [
+            {
+                name: held.enter_context(page_locked(device, array.shape, array.dtype))
+                for name, array in each.items()
+            }
+            for each in arrays
+        ]
+        # Before the room goes, even when something below fails: copies may be on their way.
+        held.callback(stream.synchronize)
+        stream.wait_for(scan.done)
+        for each, room in zip(arrays, rooms, strict=True):
+            for name, array in each.items():
+                device.copy_out(stream, room[name], array)
+        stream.synchronize()
+        return [{name: array.copy() for name, array in room.items()} for room in rooms]
 
 
 def _compared(

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.scan_check import PRECISIONS, asked, bank_of
+from benchmarks.scan_check import PRECISIONS, asked, bank_of, read_answers
 from benchmarks.scan_contestants import (
     Case,
     Contestant,
@@ -23,8 +23,8 @@ from benchmarks.scan_contestants import (
     in_torch,
     timed,
 )
+from edge.bank_rows import Precision
 from edge.device import Device
-from edge.device_bank import Precision
 
 CASES = (
     *((1, 1024, 16384, D, 8) for D in (256, 512, 768, 1024, 1536)),
@@ -80,7 +80,7 @@ def _opened(device: Device, case: Case, precision: Precision) -> Iterator[Contes
             f"ours, {precision}, with attention",
             lambda: it.scan.scan(it.stream),
             it.stream.synchronize,
-            lambda: it.scan.read(it.stream)[0]["neighbours"].astype(np.int64),
+            lambda: read_answers(device, it.scan, it.stream)[0]["neighbours"].astype(np.int64),
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -13,31 +13,38 @@ T = TypeVar("T")
 class Backlog(Generic[T]):
     """A bounded queue that forgets its oldest item rather than block the camera.
 
-    A stale frame is worth nothing: its part has left the station. So a full backlog gives its
-    oldest back to whoever puts, who must account for it, because a silent drop is a missed part.
+    A stale frame is worth nothing: its part has left the station. So a full backlog gives old
+    items back to whoever puts, who must account for them, because a silent drop is a missed part.
+    Items have lanes, a camera each, which are taken from in turn; what is forgotten is the oldest
+    of the lane that takes the largest share of the room, so that a fast camera costs no other one.
     """
 
     def __init__(
-        self, most_items: int, most_bytes: int = 1 << 62, size_of: Callable[[T], int] = lambda _: 0
+        self,
+        most_items: int,
+        most_bytes: int = 1 << 62,
+        size_of: Callable[[T], int] = lambda _: 0,
+        lane_of: Callable[[T], Hashable] = lambda _: None,
     ) -> None:
         self._most_items = most_items
         self._most_bytes = most_bytes
         self._size_of = size_of
-        self._items: deque[T] = deque()
-        self._bytes = 0
+        self._lane_of = lane_of
+        # In the order of their turns; a lane without items is not kept.
+        self._lanes: dict[Hashable, _Lane[T]] = {}
         self._closed = False
         self._changed = threading.Condition()
         self.forgotten = 0
 
     def __len__(self) -> int:
-        return len(self._items)
+        return sum(len(lane.items) for lane in list(self._lanes.values()))
 
     def put(self, item: T) -> list[T]:
-        """Add the newest item; never blocks.
+        """Add the newest item of its lane; never blocks.
 
         Returns:
-            What was forgotten for it, oldest first; the item itself when it alone is too large, or
-            the backlog is closed.
+            What was forgotten for it; the item itself when it alone is too large, or the backlog is
+            closed.
         """
         size = self._size_of(item)
         with self._changed:
@@ -45,11 +52,12 @@ class Backlog(Generic[T]):
                 self.forgotten += 1
                 return [item]
             forgotten = []
-            while len(self._items) >= self._most_items or self._bytes + size > self._most_bytes:
-                forgotten.append(self._take_oldest())
+            while len(self) >= self._most_items or self._bytes + size > self._most_bytes:
+                forgotten.append(self._take_oldest(max(self._lanes, key=self._share)))
             self.forgotten += len(forgotten)
-            self._items.append(item)
-            self._bytes += size
+            lane = self._lanes.setdefault(self._lane_of(item), _Lane())
+            lane.items.append(item)
+            lane.nbytes += size
             self._changed.notify()
         return forgotten
 
@@ -63,25 +71,53 @@ class Backlog(Generic[T]):
         """Say that nobody will take again, and give back what was waiting."""
         with self._changed:
             self._closed = True
-            left = [self._take_oldest() for _ in range(len(self._items))]
+            left = [self._take_next() for _ in range(len(self))]
             self._changed.notify_all()
         return left
 
     def __iter__(self) -> Iterator[T]:
-        """Take the oldest, waiting for one; ends when closed and empty."""
+        """Take the oldest of the next lane, waiting for one; ends when closed and empty."""
         while True:
             with self._changed:
-                while not self._items and not self._closed:
+                while not self._lanes and not self._closed:
                     self._changed.wait()
-                if not self._items:
+                if not self._lanes:
                     return
-                item = self._take_oldest()
+                item = self._take_next()
             yield item
 
-    def _take_oldest(self) -> T:
-        item = self._items.popleft()
-        self._bytes -= self._size_of(item)
+    @property
+    def _bytes(self) -> int:
+        return sum(lane.nbytes for lane in self._lanes.values())
+
+    def _share(self, name: Hashable) -> float:
+        """How much of the room a lane takes, of whichever bound it takes more of."""
+        lane = self._lanes[name]
+        return max(len(lane.items) / self._most_items, lane.nbytes / self._most_bytes)
+
+    def _take_next(self) -> T:
+        name = next(iter(self._lanes))
+        item = self._take_oldest(name)
+        if name in self._lanes:
+            # Its turn comes again after all the others'.
+            self._lanes[name] = self._lanes.pop(name)
         return item
+
+    def _take_oldest(self, name: Hashable) -> T:
+        lane = self._lanes[name]
+        item = lane.items.popleft()
+        lane.nbytes -= self._size_of(item)
+        if not lane.items:
+            del self._lanes[name]
+        return item
+
+
+class _Lane(Generic[T]):
+    """What waits of one camera, oldest first."""
+
+    def __init__(self) -> None:
+        self.items: deque[T] = deque()
+        self.nbytes = 0
 
 
 class Handover(Generic[T]):
@@ -120,10 +156,24 @@ class Handover(Generic[T]):
             self._changed.notify_all()
         return taken
 
-    def __iter__(self) -> Iterator[T]:
-        """Take one after the other; ends when closed and empty."""
-        while taken := self.take(1):
-            yield taken[0]
+    def take_some(self, choose: Callable[[Sequence[T]], int], timeout_s: float) -> list[T] | None:
+        """Take the first few of what waits, as many as a function of all of it says.
+
+        Args:
+            choose: Given what waits, at least one, says how many to take, at least one.
+            timeout_s: How long to wait for something to come.
+
+        Returns:
+            What was taken: nothing if nothing came, None if it is closed and empty.
+        """
+        with self._changed:
+            if not self._items and not self._closed:
+                self._changed.wait(timeout_s)
+            if not self._items:
+                return None if self._closed else []
+            taken = [self._items.popleft() for _ in range(choose(tuple(self._items)))]
+            self._changed.notify_all()
+        return taken
 
     def close(self) -> None:
         """Let the taker end once it is empty."""

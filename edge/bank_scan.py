@@ -122,6 +122,7 @@ class BankScan:
         stream: Stream,
         categories: Sequence[str | None],
         position: NDArray[np.integer],
+        weights: Sequence[float] | None = None,
     ) -> None:
         """Say whose rows each frame is compared with, and where its patches lie.
 
@@ -132,6 +133,8 @@ class BankScan:
             stream: Of the searches to come.
             categories: Of each of the B frames; None searches all rows, by constants of its own.
             position: (B, P, 2) or (P, 2) row and column of each patch in the map of its frame.
+            weights: w of `inspection.scoring.fuse` of each frame; the second bank is not searched
+                for a frame of weight 0, and says nothing of it. None searches it for all.
 
         Raises:
             InputError: A bank does not know a category or holds fewer than K valid rows of it, or
@@ -144,11 +147,11 @@ class BankScan:
                 f"expected {B} categories and positions ({B}, {P}, 2) or ({P}, 2), got "
                 f"{len(categories)} and {position.shape}"
             )
-        ranges = [[bank.rows_of(category, k) for category in categories] for bank in self.banks]
+        ranges = [self._ranges(number, categories, weights) for number in range(len(self.banks))]
         scorings = [[bank.scoring_of(category) for category in categories] for bank in self.banks]
         if others := {each.k for some in scorings for each in some} - {k}:
             raise InputError(f"the search was opened for k = {k}, got banks for k = {others}")
-        self._aimed.synchronize()
+        self._aimed.wait()
         for each, constants, staging, memory in zip(
             ranges, scorings, self._staging, self._memory, strict=True
         ):
@@ -156,12 +159,24 @@ class BankScan:
             staging["count"][:] = [rows.stop - rows.start for rows in each]
             staging["temperature"][:] = [scoring.temperature for scoring in constants]
             if "places" in staging:
-                weights = np.array([scoring.position_weight for scoring in constants])
-                staging["places"].reshape(B, P, 2)[...] = weights[:, None, None] * position
+                costs = np.array([scoring.position_weight for scoring in constants])
+                staging["places"].reshape(B, P, 2)[...] = costs[:, None, None] * position
             for name, array in staging.items():
                 self._device.copy_in(stream, memory[name], array)
         self._aimed.record(stream)
         self._versions = tuple(bank.fence.version for bank in self.banks)
+
+    def _ranges(
+        self, number: int, categories: Sequence[str | None], weights: Sequence[float] | None
+    ) -> list[slice]:
+        """Find the kept rows of one bank that each frame searches."""
+        bank, k = self.banks[number], self.shape.k
+        if number == 0 or weights is None:
+            weights = [1.0] * len(categories)
+        return [
+            bank.rows_of(category, k) if weight > 0 else slice(0, 0)
+            for category, weight in zip(categories, weights, strict=True)
+        ]
 
     def scan(self, stream: Stream) -> None:
         """Put the search of all banks on a stream: four launches, of which the host waits for none.
@@ -199,27 +214,6 @@ class BankScan:
             (4 * self._device.multiprocessors, searches),
             (32 * EXHAUSTIVE_WARPS,),
         )
-
-    def read(self, stream: Stream) -> list[dict[str, NDArray[Any]]]:
-        """Copy the answers of every bank to the host and block until they are there."""
-        with ExitStack() as held:
-            rooms = [
-                {
-                    name: held.enter_context(
-                        page_locked(self._device, memory[name].shape, memory[name].dtype)
-                    )
-                    for name in Answers.__slots__
-                }
-                for memory in self._memory
-            ]
-            # Before the room goes, even when something below fails: copies may be on their way.
-            held.callback(stream.synchronize)
-            stream.wait_for(self.done)
-            for memory, room in zip(self._memory, rooms, strict=True):
-                for name, array in room.items():
-                    self._device.copy_out(stream, array, memory[name])
-            stream.synchronize()
-            return [{name: array.copy() for name, array in room.items()} for room in rooms]
 
     def _launch(self, name: str, stream: Stream, grid: tuple[int, ...]) -> None:
         self._kernels[name].launch(stream, self._task, grid, (32 * WARPS,))

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
-from edge.decode import prepare_frame
-from edge.scorer import OnnxScorer
+from edge.onnx_scorer import OnnxScorer
+from edge.outcome import NoScoreError
+from edge.scorer import Provable, Question, Scored, Scorer
 from inspection.bundle import GOLDEN, Bundle
 from inspection.errors import BundleError, ParityError
 from inspection.golden import (
+    RELATIVE_TOLERANCE,
     Agreement,
     GoldenFrame,
     agreement,
@@ -19,6 +23,11 @@ from inspection.golden import (
     oracle_agreement,
 )
 from inspection.preprocessing import PATCH_PX, TOLERANCE_LEVELS, map_shape
+
+TIMED = 21
+"""Answers that a latency is the median of."""
+
+POLL_S = 20e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +38,7 @@ class GoldenResult:
         number: In the bundle, from 0.
         golden: The frame.
         levels: Largest difference after preprocessing, in grey levels.
-        runtime: ONNX Runtime against the stored answer.
+        runtime: The scorer against the stored answer.
         oracle: Plain numpy, on the features that ONNX Runtime found, against the stored answer;
             None where it was not asked.
     """
@@ -54,13 +63,37 @@ def check_all(bundle: Bundle, scorer: OnnxScorer) -> list[GoldenResult]:
         BundleError: The golden frames do not fit the bundle.
         NoScoreError: The model gave no answer at all.
     """
+    results = []
+    for result in check_runtime(bundle, scorer):
+        golden = result.golden
+        patches = scorer.patch_features(golden.prepared, bundle.route(golden.product))
+        oracle = oracle_agreement(bundle, golden, patches)
+        results.append(dataclasses.replace(result, oracle=oracle))
+    return results
+
+
+def check_runtime(
+    bundle: Bundle, scorer: Provable, tolerance: float = RELATIVE_TOLERANCE
+) -> list[GoldenResult]:
+    """Ask every golden frame of a scorer that has nothing else to do.
+
+    Args:
+        bundle: The scorer's.
+        scorer: Any.
+        tolerance: Relative, of scores and maps.
+
+    Raises:
+        BundleError: The golden frames do not fit the bundle.
+        NoScoreError: The model gave no answer at all.
+        DeviceError: The GPU failed.
+    """
     return [
-        _ask(bundle, scorer, number, golden, with_oracle=True)
+        _ask(bundle, scorer, number, golden, tolerance)
         for number, golden in enumerate(golden_frames(bundle))
     ]
 
 
-def warm_up(bundle: Bundle, scorer: OnnxScorer) -> None:
+def warm_up(bundle: Bundle, scorer: Provable, tolerance: float = RELATIVE_TOLERANCE) -> None:
     """Ask one golden frame of every product, without the oracle: it is slow, and `check` asks it.
 
     Raises:
@@ -69,10 +102,19 @@ def warm_up(bundle: Bundle, scorer: OnnxScorer) -> None:
     firsts: dict[str | None, tuple[int, GoldenFrame]] = {}
     for number, golden in enumerate(golden_frames(bundle)):
         firsts.setdefault(golden.product, (number, golden))
-    require(
-        _ask(bundle, scorer, number, golden, with_oracle=False)
-        for number, golden in firsts.values()
-    )
+    require(_ask(bundle, scorer, number, golden, tolerance) for number, golden in firsts.values())
+
+
+def latency_ms(bundle: Bundle, scorer: Provable) -> float:
+    """Time the first golden frame from its pixels to its score: the median of some, in ms."""
+    golden = golden_frames(bundle)[0]
+    question = scorer.question(golden.frame, golden.product)
+    took_s = []
+    for _ in range(TIMED):
+        begun_s = time.perf_counter()
+        _answer_to(scorer, question)
+        took_s.append(time.perf_counter() - begun_s)
+    return 1e3 * float(np.median(took_s))
 
 
 def require(results: Iterable[GoldenResult]) -> None:
@@ -111,21 +153,26 @@ def golden_frames(bundle: Bundle) -> tuple[GoldenFrame, ...]:
 
 
 def _ask(
-    bundle: Bundle, scorer: OnnxScorer, number: int, golden: GoldenFrame, *, with_oracle: bool
+    bundle: Bundle, scorer: Provable, number: int, golden: GoldenFrame, tolerance: float
 ) -> GoldenResult:
-    prepared = prepare_frame(golden.frame, bundle.preprocessing)
+    prepared = scorer.canvas_of(golden.frame)
     apart = np.abs(prepared.astype(np.int16) - golden.prepared.astype(np.int16))
     # On the stored pixels, so that the two questions, resize and model, are asked apart.
-    route = bundle.route(golden.product)
-    scored = scorer.score(golden.prepared, route)
-    oracle = None
-    if with_oracle:
-        patches = scorer.patch_features(golden.prepared, route)
-        oracle = oracle_agreement(bundle, golden, patches)
+    scored = _answer_to(scorer, Question(golden.prepared, True, golden.product, recognised=True))
     return GoldenResult(
         number=number,
         golden=golden,
         levels=int(apart.max()),
-        runtime=agreement(golden, scored.anomaly_map, scored.score, route),
-        oracle=oracle,
+        runtime=agreement(golden, scored.anomaly_map, scored.score, scored.route, tolerance),
+        oracle=None,
     )
+
+
+def _answer_to(scorer: Scorer, question: Question) -> Scored:
+    scorer.submit([question])
+    while (answers := scorer.poll()) is None:
+        time.sleep(POLL_S)
+    (answer,) = answers
+    if isinstance(answer, NoScoreError):
+        raise answer
+    return answer

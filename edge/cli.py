@@ -11,15 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
-from edge.bundle_folder import open_bundle, verify_files
 from edge.camera import STATION, Camera
-from edge.check import GoldenResult, check_all
 from edge.doctor import Finding, State, examine
 from edge.log_lines import log_to_stderr
+from edge.proof import print_proof, proof_as_json, prove
 from edge.replay import find_images, replay
-from edge.scorer import OnnxScorer
 from edge.service import serve
 from edge.settings import SettingsError, StationSettings, read_settings
 from edge.watch import VERDICTS, line_of, missed, subscribe
@@ -134,43 +131,13 @@ def _watch(given: argparse.Namespace) -> int:
 
 
 def _check(given: argparse.Namespace) -> int:
-    bundle = open_bundle(given.bundle)
-    files = verify_files(bundle)
-    results = check_all(bundle, OnnxScorer(bundle))
-    holds = all(result.holds for result in results)
+    chosen = {} if given.gpu is None else {"gpu": given.gpu}
+    proof = prove(given.bundle, read_settings(None, chosen))
     if given.json:
-        frames = [_golden_row(result) for result in results]
-        _print_json({"bundle": bundle.id, "files": files, "holds": holds, "frames": frames})
+        _print_json(proof_as_json(proof))
     else:
-        _print_table(results)
-        print(f"bundle {bundle.id[:12]}: {files} files whole, ", end="")
-        print("every golden frame holds" if holds else "GOLDEN FRAMES DO NOT HOLD")
-    return DONE if holds else GATE
-
-
-def _golden_row(result: GoldenResult) -> dict[str, Any]:
-    oracle = result.oracle
-    return {
-        "frame": result.number,
-        "product": result.golden.product,
-        "score": result.golden.score,
-        "preprocessing_levels": result.levels,
-        "runtime_score_error": result.runtime.score_error,
-        "runtime_map_error": result.runtime.map_error,
-        "oracle_score_error": oracle.score_error if oracle else None,
-        "oracle_map_error": oracle.map_error if oracle else None,
-        "same_verdict": result.runtime.same_verdict and (oracle is None or oracle.same_verdict),
-        "holds": result.holds,
-    }
-
-
-def _print_table(results: Sequence[GoldenResult]) -> None:
-    rows = [_golden_row(result) for result in results]
-    table = Table(*(name.replace("_", "\n") for name in rows[0]))
-    for row in rows:
-        table.add_row(*(f"{v:.1e}" if isinstance(v, float) else str(v) for v in row.values()))
-    # A pipe has no width, and 80 columns would cut the numbers off.
-    Console(width=max(Console().width, 120)).print(table)
+        print_proof(proof)
+    return DONE if proof.holds else GATE
 
 
 def _print_verdict(said: VerdictMessage, console: Console, *, as_json: bool) -> None:
@@ -283,8 +250,12 @@ def _add_watch(verb: argparse.ArgumentParser) -> None:
 
 def _add_check(verb: argparse.ArgumentParser) -> None:
     verb.set_defaults(verb=_check)
-    verb.description = "Exit 0 if every digest and golden frame holds, 1 damaged, 3 other answers."
+    verb.description = (
+        "Asks full.onnx on the CPU and every engine of the bundle that can run here. Exit 0 if "
+        "every digest and golden frame holds, 1 damaged, 3 other answers."
+    )
     verb.add_argument("--bundle", type=Path, required=True, help="folder of the model bundle")
+    verb.add_argument("--gpu", help="which GPU, as the driver counts [0]")
     verb.add_argument("--json", action="store_true", help="the table as JSON")
 
 

@@ -1,4 +1,4 @@
-"""From the bytes of a frame to the network's input. How it is resized is `inspection`'s to say."""
+"""From the bytes of a frame to its pixels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edge.outcome import NoScoreError
 from inspection.errors import ImageError
 from inspection.images import ImageInfo, probe
 from inspection.messages import MAX_SIDE_PX, Frame
-from inspection.preprocessing import Preprocessing, ResizePass, prepare, to_rgb8
+from inspection.preprocessing import to_rgb8
 from inspection.verdicts import Reason
 
 
@@ -30,11 +30,6 @@ def decode(frame: Frame, max_frame_bytes: int) -> NDArray[np.uint8]:
         return to_rgb8(_decoded(frame), channels="bgr")
     except ImageError as error:
         raise NoScoreError(Reason.BAD_IMAGE, str(error)) from error
-
-
-def prepare_frame(image: NDArray[np.uint8], spec: Preprocessing) -> NDArray[np.uint8]:
-    """Bring an (H, W, 3) RGB frame to its canvas with OpenCV; may be the image itself."""
-    return prepare(image, spec, _resize)
 
 
 def _raw(frame: Frame) -> NDArray[np.generic]:
@@ -77,8 +72,3 @@ def _check_header(frame: Frame, info: ImageInfo, max_frame_bytes: int) -> None:
             f"the {info.format} announces {info.width_px} x {info.height_px} px, up to "
             f"{info.decoded_bytes} bytes; {MAX_SIDE_PX} px and {max_frame_bytes} bytes are allowed",
         )
-
-
-def _resize(image: NDArray[np.uint8], step: ResizePass) -> NDArray[np.uint8]:
-    filter_ = cv2.INTER_AREA if step.shrinks else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(image, (step.width_px, step.height_px), interpolation=filter_))

@@ -130,6 +130,13 @@ class Device:
         with as_device_error(self.driver, "copying from the device"):
             self.driver.memcpy_dtoh_async(array, of.address, stream.borrowed)
 
+    def copy_within(self, stream: Stream, to: DeviceArray, of: DeviceArray) -> None:
+        """Copy device memory to device memory, when the stream comes to it."""
+        if (to.shape, to.dtype) != (of.shape, of.dtype):
+            raise TypeError(f"expected {to.shape} {to.dtype}, got {of.shape} {of.dtype}")
+        with as_device_error(self.driver, "copying within the device"):
+            self.driver.memcpy_dtod_async(to.address, of.address, to.nbytes, stream.borrowed)
+
     def zero(self, stream: Stream, array: DeviceArray) -> None:
         """Set every byte to 0, when the stream comes to it."""
         with as_device_error(self.driver, "zeroing device memory"):

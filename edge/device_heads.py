@@ -102,7 +102,7 @@ class DeviceHeads:
             raise InputError(f"there is room for {self.shape.heads} heads, got {len(given)}")
         self.fence.begin_writing(stream)
         # The copies of the last time read the same page-locked memory.
-        self._sent.synchronize()
+        self._sent.wait()
         for name, room in self._staging.items():
             room[:] = [arrays[name] for arrays in given.values()]
             self._device.copy_in(stream, self.arrays[name], room)
@@ -184,7 +184,7 @@ class Judge:
         numbers = [
             self._heads.number_of(product) if product is not None else 0 for product in products
         ]
-        self._aimed.synchronize()
+        self._aimed.wait()
         self._staging["head"][:], self._staging["weight"][:] = numbers, weights
         self._staging["foreground"].reshape(B, P)[...] = foreground
         for name, array in self._staging.items():

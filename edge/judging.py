@@ -5,31 +5,24 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
-from edge.outcome import Finding, Outcome, PreparedFrame
-from inspection.bundle import Bundle, Route
+from edge.outcome import Finding, Outcome
+from edge.scorer import PreparedFrame, Scored
+from inspection.bundle import Route
 from inspection.verdicts import Verdict, find_regions, judge
 
 
-def judge_frame(
-    prepared: PreparedFrame, anomaly_map: NDArray[np.float32], score: float, bundle: Bundle
-) -> Outcome:
-    """Judge what the scorer gave, by the route of the frame's product.
-
-    Args:
-        prepared: The frame that was scored.
-        anomaly_map: (Mh, Mw), raw.
-        score: Raw image score; with a map that is not finite it counts as NaN.
-        bundle: Whose scorer it was.
-    """
-    route = prepared.route
-    if not np.isfinite(anomaly_map).all() or not math.isfinite(score):
+def judge_frame(prepared: PreparedFrame, scored: Scored) -> Outcome:
+    """Judge what the scorer gave, by the route and the bundle that it was scored by."""
+    route, bundle, score = scored.route, scored.bundle, scored.score
+    if not np.isfinite(scored.anomaly_map).all() or not math.isfinite(score):
         # Top-k over a NaN may step around it, and -inf would pass: neither says the part is good.
         score = math.nan
     judgement = judge(score, route.calibration, route.thresholds)
     with np.errstate(over="ignore"):
-        standard = route.calibration.standardise(anomaly_map.astype(np.float64)).astype(np.float32)
+        standard = route.calibration.standardise(scored.anomaly_map.astype(np.float64)).astype(
+            np.float32
+        )
     flagged = judgement.decision.verdict is not Verdict.PASS
     finding = Finding(
         judgement=judgement,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.health import Stopwatch
-from inspection.bundle import Bundle, Route
+from inspection.bundle import Bundle
 from inspection.errors import DualbankError
 from inspection.messages import Frame, FrameName, RegionEntry, VerdictMessage
 from inspection.thresholds import Thresholds
@@ -46,23 +46,6 @@ class Arrival:
 
     receipt: Receipt
     frame: Frame
-
-
-@dataclass(frozen=True, slots=True)
-class PreparedFrame:
-    """A frame that waits for the scorer.
-
-    Attributes:
-        arrival: Where it came from.
-        route: How its product is judged; that of `ANY_PRODUCT` until the scorer recognises it.
-        prepared: (8 · Mh, 8 · Mw, 3) uint8; may be a view of the message.
-        shape: (H, W) of the frame as sent.
-    """
-
-    arrival: Arrival
-    route: Route
-    prepared: NDArray[np.uint8]
-    shape: tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,20 +10,20 @@ ledger is published.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from queue import SimpleQueue
 from typing import Any
 
 import zmq
 
 from edge.backlog import Backlog, Handover
+from edge.batches import score_all
 from edge.capture import open_capture
-from edge.decode import decode, prepare_frame
+from edge.decode import decode
 from edge.health import Clock, Health, Stopwatch, is_milestone
 from edge.judging import judge_frame
 from edge.label_queue import LabelItem, LabelQueue
@@ -32,13 +32,12 @@ from edge.outcome import (
     Arrival,
     NoScoreError,
     Outcome,
-    PreparedFrame,
     Receipt,
     message_of,
     unknown,
 )
 from edge.publish import Publisher, open_publisher
-from edge.scorer import Scorer
+from edge.scorer import Answer, PreparedFrame, Scorer
 from edge.settings import StationSettings
 from edge.workers import Ready, Worker
 from inspection.bundle import Bundle
@@ -68,8 +67,7 @@ class Station:
     def __init__(
         self,
         settings: StationSettings,
-        bundle: Bundle,
-        scorer: Scorer,
+        scorer: AbstractContextManager[Scorer],
         context: zmq.Context[zmq.Socket[bytes]],
         clock: Clock = time.monotonic_ns,
     ) -> None:
@@ -77,14 +75,17 @@ class Station:
         self.labels = LabelQueue(settings.state_dir, settings.label_queue_bytes)
         self.frames_address = self.verdicts_address = ""
         self._settings = settings
-        self._bundle = bundle
-        self._scorer = scorer
+        self._open_scorer = scorer
+        self._scorer: Scorer | None = None
         self._context = context
         self._clock = clock
         self._backlog: Backlog[Arrival] = Backlog(
-            settings.backlog_frames, settings.backlog_bytes, lambda a: len(a.frame.pixels)
+            settings.backlog_frames,
+            settings.backlog_bytes,
+            size_of=lambda arrival: len(arrival.frame.pixels),
+            lane_of=lambda arrival: arrival.receipt.name.camera,
         )
-        self._slots: Handover[PreparedFrame] = Handover(settings.slots)
+        self._slots: Handover[PreparedFrame] = Handover(max(2, settings.batch_frames))
         self._outcomes: Handover[Outcome] = Handover(OUTCOMES)
         self._stopping = threading.Event()
         self._cannot_record = threading.Event()
@@ -118,6 +119,10 @@ class Station:
     def wait(self) -> None:
         """Return when a stop was requested or a stage has died."""
         self._ends.get()
+
+    def offer(self, bundle: Bundle) -> None:
+        """Let another bundle take over between two frames; any thread may ask. See `Scorer`."""
+        self._running().offer(bundle)
 
     def check(self) -> None:
         """After the end, tell whether everything was answered.
@@ -174,31 +179,40 @@ class Station:
 
     def _prepared(self, arrival: Arrival) -> PreparedFrame:
         stopwatch, frame = arrival.receipt.stopwatch, arrival.frame
+        scorer, product = self._running(), frame.header.product
         try:
-            route = self._bundle.route(frame.header.product)
+            scorer.bundle.route(product)
         except InputError as error:
             raise NoScoreError(Reason.UNKNOWN_PRODUCT, str(error)) from error
         image = decode(frame, self._settings.max_frame_bytes)
         stopwatch.lap("decode")
-        prepared = prepare_frame(image, self._bundle.preprocessing)
+        question = scorer.question(image, product)
         stopwatch.lap("prepare")
-        return PreparedFrame(arrival, route, prepared, (image.shape[0], image.shape[1]))
+        return PreparedFrame(arrival, question, (image.shape[0], image.shape[1]))
 
     def _score(self, ready: Ready) -> None:
-        ready()
-        for frame in self._slots:
-            receipt = frame.arrival.receipt
-            with self._answered(receipt, Reason.SCORER_FAILED):
-                receipt.stopwatch.lap("wait")
-                self._check_time(frame.arrival)
-                if frame.route.category is None:
-                    route = self._scorer.recognise(frame.prepared)
-                    frame = dataclasses.replace(frame, route=route)
-                scored = self._scorer.score(frame.prepared, frame.route)
-                outcome = judge_frame(frame, scored.anomaly_map, scored.score, self._bundle)
-                receipt.stopwatch.lap("score")
-                self._check_time(frame.arrival)
-                self._outcomes.put(outcome)
+        # Opened here, because a GPU belongs to the thread that opens it.
+        with self._open_scorer as scorer:
+            self._scorer = scorer
+            ready()
+            score_all(scorer, self._slots, self._admit_to_score, self._judge)
+
+    def _admit_to_score(self, frame: PreparedFrame) -> bool:
+        with self._answered(frame.arrival.receipt, Reason.SCORER_FAILED):
+            frame.arrival.receipt.stopwatch.lap("wait")
+            self._check_time(frame.arrival)
+            return True
+        return False  # it has been answered
+
+    def _judge(self, frame: PreparedFrame, answer: Answer) -> None:
+        receipt = frame.arrival.receipt
+        with self._answered(receipt, Reason.SCORER_FAILED):
+            if isinstance(answer, NoScoreError):
+                raise answer
+            outcome = judge_frame(frame, answer)
+            receipt.stopwatch.lap("score")
+            self._check_time(frame.arrival)
+            self._outcomes.put(outcome)
 
     def _finish(self, ready: Ready) -> None:
         with (
@@ -255,7 +269,7 @@ class Station:
             raise
 
     def _answer_unknown(self, receipt: Receipt, reason: Reason, detail: str) -> None:
-        self._outcomes.put(unknown(receipt, self._bundle, reason, detail))
+        self._outcomes.put(unknown(receipt, self._running().bundle, reason, detail))
 
     def _check_time(self, arrival: Arrival) -> None:
         deadline_ms = arrival.frame.header.deadline_ms
@@ -268,6 +282,11 @@ class Station:
             raise NoScoreError(
                 Reason.STATION_STOPPING, f"not scored within {self._settings.drain_s:g} s of a stop"
             )
+
+    def _running(self) -> Scorer:
+        # Before any frame comes, the scorer has been opened.
+        assert self._scorer is not None
+        return self._scorer
 
     def _count_malformed(self, error: MessageError) -> None:
         count = self.health.count("malformed")

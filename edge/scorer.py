@@ -1,35 +1,55 @@
-"""Scores prepared frames. This is the CPU's way: the bundle's `full.onnx` under ONNX Runtime."""
+"""What the station asks of whoever scores its frames, and what it is answered.
+
+On the CPU that is `edge.onnx_scorer`, on a GPU `edge.gpu_scorer`; `edge.standby` puts one in place
+of the other.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
-from onnxruntime.capi import onnxruntime_pybind11_state as failures
 
-from edge.outcome import NoScoreError
-from inspection.bundle import ANY_PRODUCT, FULL, TRUNK, Bundle, Feeds, Route
-from inspection.errors import BundleError
+from edge.outcome import Arrival, NoScoreError
+from inspection.bundle import Bundle, Route
+from inspection.errors import InputError
 from inspection.verdicts import Reason
-from inspection.views import recognised_patches
 
-# ONNX Runtime's exceptions have no common parent but Exception.
-_RUN_FAILURES = (
-    failures.EPFail,
-    failures.EngineError,
-    failures.Fail,
-    failures.InvalidArgument,
-    failures.NotImplemented,
-    failures.RuntimeException,
-    MemoryError,
-)
-_LOAD_FAILURES = (*_RUN_FAILURES, failures.InvalidGraph, failures.InvalidProtobuf)
 
-_OUTPUTS = {"anomaly_map", "image_score", "patch_features"}
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A frame that wants a score.
+
+    Attributes:
+        pixels: (H, W, 3) uint8 RGB as decoded, or the canvas; may be a view of the message.
+        is_canvas: Whether it has been resized already.
+        product: As the camera said; None has the scorer find out.
+        recognised: Whether a frame without a product is taken as it is: judged by the rows of all
+            products, unless there is but one. Golden frames are.
+    """
+
+    pixels: NDArray[np.uint8]
+    is_canvas: bool
+    product: str | None
+    recognised: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedFrame:
+    """A frame that waits for the scorer.
+
+    Attributes:
+        arrival: Where it came from.
+        question: What the scorer is asked.
+        shape: (H, W) of the frame as sent.
+    """
+
+    arrival: Arrival
+    question: Question
+    shape: tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,133 +59,127 @@ class Scored:
     Attributes:
         anomaly_map: (Mh, Mw) float32, in units of feature distance.
         score: Raw image score; NaN if the map holds one.
+        route: How the frame is judged.
+        bundle: Whose rows and heads have said so.
     """
 
     anomaly_map: NDArray[np.float32]
     score: float
+    route: Route
+    bundle: Bundle
+
+
+Answer = Scored | NoScoreError
 
 
 class Scorer(Protocol):
-    """Compares a prepared frame with the banks."""
+    """Scores frames, in batches that it answers in their order; several may be under way.
 
-    def score(self, prepared: NDArray[np.uint8], route: Route) -> Scored:
-        """Score an (8 · Mh, 8 · Mw, 3) uint8 frame by a route of the scorer's bundle.
+    All but `bundle`, `question` and `offer` belong to the thread that opened it.
+    """
+
+    @property
+    def name(self) -> str:
+        """What it runs, for logs."""
+        ...
+
+    @property
+    def bundle(self) -> Bundle:
+        """By which the next frames are judged."""
+        ...
+
+    @property
+    def depth(self) -> int:
+        """How many batches may be under way at once."""
+        ...
+
+    @property
+    def most_frames(self) -> int:
+        """How many frames a batch may have; they must all be `alike`."""
+        ...
+
+    def question(self, image: NDArray[np.uint8], product: str | None) -> Question:
+        """Do what can be done on another thread for an (H, W, 3) uint8 RGB frame."""
+        ...
+
+    def submit(self, questions: Sequence[Question]) -> None:
+        """Begin a batch; fewer than `depth` are under way."""
+        ...
+
+    def poll(self) -> list[Answer] | None:
+        """Give the answers of the oldest batch if they are there; never waits."""
+        ...
+
+    def expected_ms(self, frames: int) -> float:
+        """How long a batch of so many frames takes; 0 while nobody knows."""
+        ...
+
+    def offer(self, bundle: Bundle) -> None:
+        """Let another bundle take over between two batches, as soon as it is loaded.
 
         Raises:
-            NoScoreError: The model gave no answer; the next frame may be tried.
+            InputError: It has another trunk, another preprocessing or other sizes.
         """
         ...
 
-    def recognise(self, prepared: NDArray[np.uint8]) -> Route:
-        """Choose the route of an (8 · Mh, 8 · Mw, 3) uint8 frame whose product nobody has named.
-
-        Raises:
-            NoScoreError: As `score`.
-        """
+    def tend(self) -> None:
+        """Do a little of what lies waiting, such as loading an offered bundle."""
         ...
 
 
-class OnnxScorer:
-    """`full.onnx` on the CPU, float32; the reference for every faster scorer."""
+class Provable(Scorer, Protocol):
+    """A scorer whose resize can be looked at too."""
 
-    def __init__(self, bundle: Bundle, threads: int = 0) -> None:
-        """Load the graph, and the trunk alone where products must be told apart.
-
-        Args:
-            bundle: Gives the graphs and, at every frame, the banks.
-            threads: For one frame; 0 leaves it to ONNX Runtime, which takes every core.
-
-        Raises:
-            BundleError: A graph cannot be loaded, or has other inputs and outputs.
-        """
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        options.intra_op_num_threads = threads
-        # Spinning workers take whole cores from the decoder while they wait for the next frame.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        fed = {"frames", "places", "foreground", *bundle.bank_feeds(bundle.routes[ANY_PRODUCT])}
-        self._session = _load(bundle, FULL, options, fed, _OUTPUTS)
-        self._trunk = None
-        if bundle.route(None).category is None:
-            self._trunk = _load(bundle, TRUNK, options, {"frames"}, {"patch_features"})
-        self._bundle = bundle
-
-    def score(self, prepared: NDArray[np.uint8], route: Route) -> Scored:
-        """See `Scorer`. Views are run one by one, so that memory does not grow with the frame."""
-        grid = self._bundle.preprocessing.grid
-        anomaly_map = self._bundle.over_views(
-            prepared, route, lambda feeds: _run(self._session, "anomaly_map", feeds, grid)
-        )
-        return Scored(anomaly_map, self._bundle.image_score(anomaly_map, route))
-
-    def patch_features(self, prepared: NDArray[np.uint8], route: Route) -> NDArray[np.float32]:
-        """Give the (Mh, Mw, D) features behind a score, for the comparison with the oracle."""
-        return self._bundle.over_views(
-            prepared, route, lambda feeds: self._features(self._session, feeds)
-        )
-
-    def recognise(self, prepared: NDArray[np.uint8]) -> Route:
-        """See `Scorer`.
-
-        The trunk runs again before the bank scan; with the rows of one product that still takes
-        far less than the rows of all.
-        """
-        if self._trunk is None:
-            return self._bundle.route(None)
-        trunk, spec = self._trunk, self._bundle.preprocessing
-        return self._bundle.recognise(
-            recognised_patches(
-                prepared, spec, lambda pixels: self._features(trunk, {"frames": pixels[None]})
-            )
-        )
-
-    def _features(self, session: onnxruntime.InferenceSession, feeds: Feeds) -> NDArray[np.float32]:
-        spec = self._bundle.preprocessing
-        features = _run(session, "patch_features", feeds, (spec.patches,))
-        return features.reshape(*spec.grid, -1)  # (P, D) → (Gh, Gw, D)
+    def canvas_of(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Bring an (H, W, 3) uint8 frame to its canvas."""
+        ...
 
 
-def _run(
-    session: onnxruntime.InferenceSession,
-    output: str,
-    feeds: Feeds,
-    shape: tuple[int, ...],
-) -> NDArray[np.float32]:
-    """Give one output for the one view that is fed, as `shape` and what lies behind it.
+def alike(one: Question, other: Question) -> bool:
+    """Whether two frames can be scored in one batch."""
+    return one.pixels.shape == other.pixels.shape and one.is_canvas == other.is_canvas
+
+
+def route_of(question: Question, bundle: Bundle) -> Route | None:
+    """Choose how a frame is judged; None if its product must be recognised first.
 
     Raises:
-        NoScoreError: The graph cannot be run, or answers in another shape.
+        NoScoreError: The bundle does not know the product.
     """
     try:
-        (answer,) = session.run([output], feeds)
-    except _RUN_FAILURES as error:
-        raise NoScoreError(Reason.SCORER_FAILED, f"ONNX Runtime: {error}") from error
-    if answer.shape[: 1 + len(shape)] != (1, *shape):
-        raise NoScoreError(
-            Reason.SCORER_FAILED, f"expected {output} {(1, *shape)}, got {answer.shape}"
-        )
-    return np.asarray(answer[0])
+        route = bundle.route(question.product)
+    except InputError as error:
+        raise NoScoreError(Reason.UNKNOWN_PRODUCT, str(error)) from error
+    return route if route.category is not None or question.recognised else None
 
 
-def _load(
-    bundle: Bundle,
-    graph: str,
-    options: onnxruntime.SessionOptions,
-    inputs: set[str],
-    outputs: set[str],
-) -> onnxruntime.InferenceSession:
-    try:
-        session = onnxruntime.InferenceSession(
-            bundle.file(graph), options, providers=["CPUExecutionProvider"]
-        )
-    except _LOAD_FAILURES as error:
-        raise BundleError(f"ONNX Runtime cannot load {graph}: {error}") from error
-    _check_names(f"{graph} must have the inputs", inputs, session.get_inputs())
-    _check_names(f"{graph} must have the outputs", outputs, session.get_outputs())
-    return session
+def check_same_trunk(running: Bundle, offered: Bundle) -> None:
+    """Make sure that a bundle differs in nothing but what can be replaced while frames run.
+
+    Raises:
+        InputError: It differs in more; the text says in what.
+    """
+    for what, mine, theirs in (
+        ("trunk", *(each.manifest.files["trunk.onnx"].sha256[:12] for each in (running, offered))),
+        ("preprocessing", running.preprocessing, offered.preprocessing),
+        ("k", running.manifest.scoring.k, offered.manifest.scoring.k),
+        ("products", sorted(running.heads), sorted(offered.heads)),
+        ("hidden units", _units(running), _units(offered)),
+        *(
+            (
+                f"{side} bank",
+                getattr(running, side).features.shape,
+                getattr(offered, side).features.shape,
+            )
+            for side in ("normal", "abnormal")
+        ),
+    ):
+        if mine != theirs:
+            raise InputError(
+                f"a running station takes over rows, heads and thresholds only: expected {what} "
+                f"{mine}, got {theirs}; start a station with this bundle instead"
+            )
 
 
-def _check_names(demand: str, expected: set[str], found: Sequence[Any]) -> None:
-    names = {each.name for each in found}
-    if names != expected:
-        raise BundleError(f"{demand} {sorted(expected)}, got {sorted(names)}")
+def _units(bundle: Bundle) -> set[int]:
+    return {len(head.hidden_bias) for head in bundle.heads.values()}

@@ -12,9 +12,9 @@ from typing import Any
 from edge.bundle_folder import open_bundle
 from edge.check import warm_up
 from edge.pipeline import Station
-from edge.scorer import OnnxScorer
 from edge.settings import SettingsError, StationSettings
 from edge.sockets import context
+from edge.standby import open_scorer
 from edge.state_dir import hold_state_dir, private_files
 
 log = logging.getLogger(__name__)
@@ -41,11 +41,9 @@ def serve(settings: StationSettings, report: Callable[[dict[str, Any]], None]) -
     if settings.insecure:
         log.warning("insecure: other machines may reach the station, in plain text")
     bundle = open_bundle(settings.bundle)
-    scorer = OnnxScorer(bundle, settings.scorer_threads)
-    warm_up(bundle, scorer)
     # The folder first: a station clears away in it what only its own crash can have left.
     with private_files(), hold_state_dir(settings.state_dir), context() as owner:
-        station = Station(settings, bundle, scorer, owner)
+        station = Station(settings, open_scorer(settings, bundle, warm_up), owner)
         # Held to the very end: a second signal, while the backlog drains, must cost nothing.
         with _on_stop_signals(station.request_stop):
             with station.running():

@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import (
@@ -54,7 +54,14 @@ class StationSettings(BaseSettings):
     backlog_bytes: int = Field(
         512 * MIB, ge=1, le=MOST_BYTES, description="memory that waiting frames may take"
     )
-    slots: int = Field(2, ge=1, le=64, description="prepared frames that wait for the scorer")
+    scorer: Literal["auto", "cpu", "gpu"] = Field(
+        "auto", description="what scores: cpu, gpu, or auto, a GPU if one can"
+    )
+    gpu: int = Field(0, ge=0, le=63, description="which GPU, as the driver counts")
+    slots: int = Field(2, ge=1, le=8, description="batches under way at once on a GPU")
+    batch_frames: int = Field(
+        4, ge=1, le=8, description="frames that a GPU scores together, when more than one waits"
+    )
     max_frame_bytes: int = Field(
         256 * MIB, ge=1, le=MOST_BYTES, description="largest decoded frame"
     )

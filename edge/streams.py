@@ -5,12 +5,27 @@ Opened by `edge.device`: see there for who owns what.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
 from inspection.errors import DeviceError
+
+PATIENCE_S = 5.0
+"""Nothing that a station puts on a stream takes so long: a GPU that has not come to it hangs."""
+
+POLL_S = 20e-6
+"""Between two looks at an event; a sleeping thread leaves its core to the cameras."""
+
+
+class DeviceMemoryError(DeviceError):
+    """There is no room left; what was held before goes on."""
+
+
+class DeviceHangsError(DeviceError):
+    """The GPU does not come to an end: nothing of it can be freed, because freeing waits too."""
 
 
 @contextmanager
@@ -19,7 +34,7 @@ def as_device_error(driver: ModuleType, what: str) -> Iterator[None]:
     try:
         yield
     except driver.MemoryError as error:
-        raise DeviceError(f"{what}: the GPU has not enough memory left ({error})") from error
+        raise DeviceMemoryError(f"{what}: the GPU has not enough memory left ({error})") from error
     except driver.Error as error:
         raise DeviceError(f"{what} failed: {error}") from error
 
@@ -78,6 +93,24 @@ class Event:
         """Move the point behind everything that is on a stream now."""
         with as_device_error(self._driver, "recording an event"):
             self._event.record(stream.borrowed)
+
+    def reached(self) -> bool:
+        """Whether everything before the point has happened; True if it was never recorded."""
+        with as_device_error(self._driver, "work before an event"):
+            return bool(self._event.query())
+
+    def wait(self, limit_s: float = PATIENCE_S) -> None:
+        """Block until the point is reached, but not for ever.
+
+        Raises:
+            DeviceHangsError: It was not within the limit.
+            DeviceError: Something before it failed; the context is of no more use.
+        """
+        begin = time.monotonic()
+        while not self.reached():
+            if time.monotonic() - begin > limit_s:
+                raise DeviceHangsError(f"the GPU did not end its work within {limit_s:g} s")
+            time.sleep(POLL_S)
 
     def synchronize(self) -> None:
         """Block until the point is reached."""

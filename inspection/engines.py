@@ -20,6 +20,11 @@ Provider = Literal["tensorrt", "tensorrt_rtx"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 PROVIDERS: tuple[Provider, ...] = get_args(Provider)
 
+TOLERANCE: dict[Precision, float] = {"fp32": 1e-3, "fp16": 2e-2, "int8": 1e-1}
+"""How far score and map of a golden frame may lie from their answers, relatively. FP32 engines sum
+in other orders and by other algorithms than ONNX Runtime; for half precision see `BENCHMARKS.md`.
+Verdicts must be the same in any case."""
+
 ONNX_DIGITS = 12
 """Digits of the graph's digest in a name: 48 bits tell the graphs of one bundle apart."""
 
@@ -88,7 +93,9 @@ def key_of(name: str) -> EngineKey:
 
 
 def engines_for(
-    names: Iterable[str], onnx_sha256: str, runtimes: Iterable[tuple[Provider, str]],
+    names: Iterable[str],
+    onnx_sha256: str,
+    runtimes: Iterable[tuple[Provider, str]],
     capability: tuple[int, int],
 ) -> list[EngineKey]:
     """Choose the engines that a machine can run, the least exact, which is the fastest, first.

@@ -64,24 +64,30 @@ class Agreement:
         score_error: |score − expected| / expected.
         map_error: Largest difference between the maps, relative to the map's highest value.
         same_verdict: Whether the verdicts are identical.
+        tolerance: What either error may be.
     """
 
     score_error: float
     map_error: float
     same_verdict: bool
+    tolerance: float = RELATIVE_TOLERANCE
 
     @property
     def holds(self) -> bool:
         """Whether score, map and verdict all agree; an error that is not a number does not."""
         return (
             self.same_verdict
-            and self.score_error <= RELATIVE_TOLERANCE
-            and self.map_error <= RELATIVE_TOLERANCE
+            and self.score_error <= self.tolerance
+            and self.map_error <= self.tolerance
         )
 
 
 def agreement(
-    golden: GoldenFrame, anomaly_map: NDArray[np.floating], score: float, route: Route
+    golden: GoldenFrame,
+    anomaly_map: NDArray[np.floating],
+    score: float,
+    route: Route,
+    tolerance: float = RELATIVE_TOLERANCE,
 ) -> Agreement:
     """Compare a runtime's answer with the golden one; maps of other shapes are infinitely apart.
 
@@ -99,6 +105,7 @@ def agreement(
         score_error=abs(score - golden.score) / max(abs(golden.score), 1e-12),
         map_error=map_error,
         same_verdict=decisions[0] == decisions[1],
+        tolerance=tolerance,
     )
 
 

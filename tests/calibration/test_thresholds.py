@@ -16,7 +16,7 @@ from calibration import rethreshold
 from calibration.cli import main
 from calibration.rethreshold import open_bundle
 from edge import check
-from edge.scorer import OnnxScorer
+from edge.onnx_scorer import OnnxScorer
 from inspection.bundle import ANY_PRODUCT, GOLDEN
 from inspection.golden import golden_from_bytes
 from inspection.manifest import MANIFEST

@@ -46,10 +46,19 @@ def test_a_closed_backlog_is_emptied_and_takes_no_more() -> None:
     assert list(backlog) == [1]
 
 
+def taken_from(handover: Handover[int]) -> list[int]:
+    """Everything, one after the other, until it is closed."""
+    taken: list[int] = []
+    while one := handover.take(1):
+        taken += one
+    return taken
+
+
 def test_closing_wakes_a_taker_that_waits() -> None:
-    for queue in (Backlog[int](1), Handover[int](1)):
+    backlog, handover = Backlog[int](1), Handover[int](1)
+    for queue, wait in ((backlog, lambda: list(backlog)), (handover, lambda: handover.take(1))):
         ended = threading.Event()
-        taker = threading.Thread(target=lambda q=queue, e=ended: (list(q), e.set()))  # type: ignore[misc]
+        taker = threading.Thread(target=lambda w=wait, e=ended: (w(), e.set()))  # type: ignore[misc]
         taker.start()
 
         queue.close()
@@ -65,7 +74,7 @@ def test_a_full_handover_makes_the_giver_wait_and_keeps_the_order() -> None:
     )
     giver.start()
 
-    taken = list(handover)
+    taken = taken_from(handover)
 
     giver.join()
     assert taken == list(range(50))
@@ -80,6 +89,62 @@ def test_take_gives_what_is_there_up_to_a_limit() -> None:
     assert handover.take(3) == [0, 1, 2]
     assert handover.take(3) == [3, 4]
     assert handover.take(3) == []
+
+
+def test_a_taker_chooses_how_many_of_what_waits() -> None:
+    handover: Handover[int] = Handover(5)
+    for item in (2, 7, 7):
+        handover.put(item)
+
+    assert handover.take_some(lambda waiting: waiting[0], 0.0) == [2, 7]
+    assert handover.take_some(len, 0.0) == [7]
+    assert handover.take_some(len, 0.0) == []
+    handover.close()
+    assert handover.take_some(len, 10.0) is None
+
+
+Shown = tuple[str, int]
+
+
+def cameras(most_items: int) -> Backlog[Shown]:
+    return Backlog(most_items, lane_of=lambda shown: shown[0])
+
+
+def test_cameras_are_taken_from_in_turn() -> None:
+    backlog = cameras(10)
+    for shown in [("fast", 0), ("fast", 1), ("fast", 2), ("slow", 0), ("fast", 3), ("late", 0)]:
+        backlog.put(shown)
+    backlog.close()
+
+    assert list(backlog) == [
+        ("fast", 0),
+        ("slow", 0),
+        ("late", 0),
+        ("fast", 1),
+        ("fast", 2),
+        ("fast", 3),
+    ]
+
+
+def test_a_fast_camera_loses_its_own_frames_and_no_other_ones() -> None:
+    backlog = cameras(4)
+    backlog.put(("slow", 0))
+    forgotten = [each for i in range(20) for each in backlog.put(("fast", i))]
+    forgotten += backlog.put(("slow", 1))
+    backlog.close()
+
+    assert {camera for camera, _ in forgotten} == {"fast"}
+    assert list(backlog) == [("slow", 0), ("fast", 18), ("slow", 1), ("fast", 19)]
+
+
+def test_the_camera_that_takes_most_bytes_makes_room() -> None:
+    backlog: Backlog[bytes] = Backlog(
+        100, most_bytes=10, size_of=len, lane_of=lambda frame: frame[:1]
+    )
+    for frame in (b"aa", b"aa", b"bbbbbb"):
+        backlog.put(frame)
+
+    assert backlog.put(b"aa") == [b"bbbbbb"]
 
 
 def test_abandoning_frees_a_giver_and_gives_back_what_waited() -> None:

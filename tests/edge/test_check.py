@@ -10,7 +10,7 @@ import pytest
 
 from edge.bundle_folder import open_bundle, verify_files
 from edge.check import check_all, golden_frames, require, warm_up
-from edge.scorer import OnnxScorer
+from edge.onnx_scorer import OnnxScorer
 from inspection.bundle import MODEL_CARD, REQUIRED, Bundle
 from inspection.errors import BundleError, ParityError
 from inspection.golden import GoldenFrame, golden_to_bytes

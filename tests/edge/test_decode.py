@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge.decode import decode, prepare_frame
+from edge.decode import decode
 from edge.outcome import NoScoreError
+from edge.resize import prepare_frame
 from inspection.messages import Frame, FrameHeader
 from inspection.preprocessing import TOLERANCE_LEVELS, Preprocessing, prepare, resize_exactly
 from inspection.verdicts import Reason

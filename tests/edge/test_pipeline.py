@@ -7,8 +7,8 @@ import math
 import shutil
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 from edge import pipeline
 from edge.camera import Camera
 from edge.ledger import FILE
+from edge.onnx_scorer import OnnxScorer
 from edge.outcome import NoScoreError
 from edge.pipeline import Station
-from edge.scorer import OnnxScorer, Scored
+from edge.scorer import Answer, Question, Scored
 from edge.settings import StationSettings
 from edge.sockets import context
-from inspection.bundle import Bundle, Route
+from inspection.bundle import Bundle
 from inspection.errors import StationError
 from inspection.verdicts import Reason
 from tests.bundles import bad_frame, good_frame
@@ -34,16 +35,41 @@ FREE = "tcp://127.0.0.1:*"
 class Fake:
     """A scorer that calls a function with the number of the frame."""
 
-    def __init__(self, answer: Callable[[int], float]) -> None:
+    name = "a fake"
+    depth = most_frames = 1
+
+    def __init__(self, bundle: Bundle, answer: Callable[[int], float]) -> None:
+        self.bundle = bundle
         self._answer = answer
         self._asked = 0
+        self._said: list[Answer] | None = None
 
-    def score(self, prepared: NDArray[np.uint8], route: Route) -> Scored:
+    def question(self, image: NDArray[np.uint8], product: str | None) -> Question:
+        return Question(image, True, product)
+
+    def submit(self, questions: Sequence[Question]) -> None:
+        (question,) = questions
         self._asked += 1
-        return Scored(np.zeros((4, 4), np.float32), self._answer(self._asked - 1))
+        try:
+            score = self._answer(self._asked - 1)
+        except NoScoreError as error:
+            self._said = [error]
+            return
+        route = self.bundle.route(question.product)
+        self._said = [Scored(np.zeros((4, 4), np.float32), score, route, self.bundle)]
 
-    def recognise(self, prepared: NDArray[np.uint8]) -> Route:
-        raise AssertionError("every frame here names its product")
+    def poll(self) -> list[Answer] | None:
+        said, self._said = self._said, None
+        return said
+
+    def expected_ms(self, frames: int) -> float:
+        return 0.0
+
+    def offer(self, bundle: Bundle) -> None:
+        self.bundle = bundle
+
+    def tend(self) -> None:
+        return None
 
 
 @contextmanager
@@ -53,7 +79,7 @@ def running(
     addresses = {"frames": FREE, "verdicts": FREE}
     chosen = StationSettings(state_dir=state_dir, **{**addresses, **settings})
     with context() as owner:
-        station = Station(chosen, bundle, Fake(answer), owner)
+        station = Station(chosen, nullcontext(Fake(bundle, answer)), owner)
         with station.running():
             yield station
 
@@ -169,7 +195,7 @@ def test_an_address_in_use_closes_what_was_open_already(
 def test_the_real_scorer_on_the_real_route(tiny_bundle: Bundle, tmp_path: Path) -> None:
     chosen = StationSettings(frames=FREE, verdicts=FREE, state_dir=tmp_path)
     with context() as owner:
-        station = Station(chosen, tiny_bundle, OnnxScorer(tiny_bundle, 1), owner)
+        station = Station(chosen, nullcontext(OnnxScorer(tiny_bundle, 1)), owner)
         with station.running(), Camera(station.frames_address) as camera:
             camera.send(good_frame("bolt"), product="bolt")
             camera.send(bad_frame("nut"), product="nut")
@@ -186,7 +212,7 @@ def test_a_frame_without_a_product_gets_the_verdict_of_the_one_it_looks_like(
     for name, product in (("named", "nut"), ("unnamed", None)):
         chosen = StationSettings(frames=FREE, verdicts=FREE, state_dir=tmp_path / name)
         with context() as owner:
-            station = Station(chosen, tiny_bundle, OnnxScorer(tiny_bundle, threads=1), owner)
+            station = Station(chosen, nullcontext(OnnxScorer(tiny_bundle, 1)), owner)
             with (
                 station.running(),
                 Camera(station.frames_address, product=product) as camera,

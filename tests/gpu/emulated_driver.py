@@ -65,6 +65,19 @@ class EmulatedDriver:
     def set_schedule(self, schedule: int) -> None:
         self.library.emulator_set_schedule(schedule)
 
+    @contextmanager
+    def hanging(self):
+        """Let no work get done, as if a kernel never ended."""
+        self.library.emulator_hang(1)
+        try:
+            yield
+        finally:
+            self.library.emulator_hang(0)
+
+    def break_context(self) -> None:
+        """End the context with an error, as a kernel that failed does."""
+        self.library.emulator_break()
+
     def counters(self) -> Counters:
         values = (ctypes.c_long * 9)()
         self.library.emulator_counters(values)

@@ -7,9 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from benchmarks.scan_check import read_answers
+from edge.bank_rows import BankShape
 from edge.bank_scan import ScanShape, open_scan
 from edge.device import open_stream, page_locked
-from edge.device_bank import BankShape, open_bank
+from edge.device_bank import open_bank
 from inspection.bank import empty_bank
 from inspection.retrieval import attend, nearest
 from inspection.scoring import Scoring, locate
@@ -136,4 +138,4 @@ class Station:
         self.scans[slot].scan(self.streams[slot])
 
     def read(self, slot=0):
-        return self.scans[slot].read(self.streams[slot])
+        return read_answers(self.device, self.scans[slot], self.streams[slot])

@@ -12,10 +12,12 @@ from contextlib import ExitStack
 import numpy as np
 import pytest
 
-from edge import device_bank
+from benchmarks.scan_check import read_answers
+from edge import bank_rows
+from edge.bank_rows import BankShape
 from edge.bank_scan import ScanShape, open_scan
 from edge.device import open_stream, page_locked
-from edge.device_bank import BankShape, open_bank
+from edge.device_bank import open_bank
 from tests.gpu.emulated_driver import OTHERS_FIRST, WHEN_WAITED_FOR
 from tests.gpu.station_banks import (
     POSITION,
@@ -136,8 +138,9 @@ class NeverWaits:
 
     def __init__(self, event) -> None:
         self.borrowed, self.record = event.borrowed, event.record
+        self.synchronize = event.synchronize
 
-    def synchronize(self):
+    def wait(self):
         return None
 
 
@@ -165,7 +168,7 @@ def test_an_aim_waits_for_the_aim_before_it_or_turns_that_search_aside(station, 
 
 
 def test_rows_that_do_not_wait_for_the_staging_memory_are_lost(station, monkeypatch):
-    monkeypatch.setattr(device_bank, "STAGING_BYTES", 50 * 4 * (D + 2))
+    monkeypatch.setattr(bank_rows, "STAGING_BYTES", 50 * 4 * (D + 2))
     it, bank, patches = station(banks=1), make_bank(1), make_patches(1, seed=3)
     it.banks[0]._sent = NeverWaits(it.banks[0]._sent)
 
@@ -202,7 +205,7 @@ def test_answers_may_be_read_on_another_stream(any_schedule, station):
     it.load(*banks)
     it.ask(patches, [None])
 
-    answers = it.scans[0].read(it.loading)
+    answers = read_answers(it.device, it.scans[0], it.loading)
 
     assert_answers(answers, banks, patches, [None])
 

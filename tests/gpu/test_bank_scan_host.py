@@ -11,10 +11,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edge import device_bank
+from benchmarks.scan_check import read_answers
+from edge import bank_rows
+from edge.bank_rows import BankShape
 from edge.bank_scan import ScanShape, open_scan, splits_for
 from edge.device import device_array, open_device, open_stream, page_locked
-from edge.device_bank import BankShape, open_bank
+from edge.device_bank import open_bank
 from inspection.errors import DeviceError, InputError
 from tests.gpu.conftest import write_module
 from tests.gpu.kernels_on_cpu import built
@@ -81,7 +83,7 @@ def test_an_int8_bank_is_the_bank_of_its_rounded_rows(any_schedule, device, stat
 
 
 def test_a_bank_larger_than_the_staging_memory_arrives_whole(any_schedule, station, monkeypatch):
-    monkeypatch.setattr(device_bank, "STAGING_BYTES", 50 * 4 * (D + 2))
+    monkeypatch.setattr(bank_rows, "STAGING_BYTES", 50 * 4 * (D + 2))
     it, banks = station(), (make_bank(1), make_bank(2))
     patches = make_patches(1, seed=3)
 
@@ -119,7 +121,7 @@ def test_patches_may_lie_where_a_network_writes_them_as_float16(device):
         given[:] = patches
         device.copy_in(stream, theirs, given)
         scan.scan(stream)
-        (answers,) = scan.read(stream)
+        (answers,) = read_answers(device, scan, stream)
 
     far = np.linalg.norm(patches.astype(float)[:, None] - bank.features[bank.valid], axis=2)
     np.testing.assert_allclose(answers["distances"][:, 0], far.min(axis=1), rtol=1e-5)

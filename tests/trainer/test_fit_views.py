@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from edge.bundle_folder import open_bundle as open_on_the_station
 from edge.check import check_all
-from edge.decode import prepare_frame
-from edge.scorer import OnnxScorer
+from edge.onnx_scorer import OnnxScorer
+from edge.resize import prepare_frame
 from inspection.verdicts import Verdict, judge
 from tests.trainer.conftest import SMALL
 from tests.trainer.parts import write_image

@@ -17,10 +17,12 @@ struct Event {
 std::map<CUevent, std::shared_ptr<Event>> events;
 std::map<CUstream, StreamRef> handles;
 int waits_for_other_work = 0;
+bool hangs = false;
 
 CUresult run(const StreamRef& stream, std::uint64_t ticket) {
     while (stream->done < ticket && !stream->waiting.empty()) {
         if (broken) return broken;
+        if (hangs) return breaks(CUDA_ERROR_LAUNCH_TIMEOUT, "something waits for work that hangs");
         const Work work = std::move(stream->waiting.front());
         stream->waiting.pop_front();
         const CUresult error = work();
@@ -89,6 +91,29 @@ using namespace emulator;
 extern "C" void emulator_set_schedule(int which) {
     Locked held(lock);
     schedule = static_cast<Schedule>(which);
+}
+
+// From here on no work gets done, as if a kernel never ended; 0 lets it go on.
+extern "C" void emulator_hang(int yes) {
+    Locked held(lock);
+    hangs = yes != 0;
+}
+
+// Ends the context with an error, as a kernel that failed does.
+extern "C" void emulator_break() {
+    Locked held(lock);
+    breaks(CUDA_ERROR_LAUNCH_FAILED, "a test broke it");
+}
+
+CUresult cuLaunchHostFunc(CUstream handle, CUhostFn function, void* data) {
+    Locked held(lock);
+    if (const CUresult error = usable()) return error;
+    const StreamRef stream = stream_of(handle);
+    if (!stream) return CUDA_ERROR_INVALID_HANDLE;
+    return issue(stream, [=] {
+        function(data);
+        return broken;
+    });
 }
 
 CUresult cuStreamCreate(CUstream* handle, unsigned) {
@@ -209,9 +234,14 @@ CUresult cuEventQuery(CUevent handle) {
     if (const CUresult error = usable()) return error;
     const auto found = events.find(handle);
     if (found == events.end()) return CUDA_ERROR_INVALID_HANDLE;
-    const Point& point = found->second->recorded;
+    const Point point = found->second->recorded;
     if (point.capture) return CUDA_ERROR_CAPTURED_EVENT;
-    return !point.stream || point.stream->done >= point.at ? CUDA_SUCCESS : CUDA_ERROR_NOT_READY;
+    if (!point.stream || point.stream->done >= point.at) return CUDA_SUCCESS;
+    // Whoever only asks would ask for ever: time passes, and one piece of the work is done after
+    // the answer was given.
+    if (!hangs)
+        if (const CUresult error = run_until(point.stream, point.stream->done + 1)) return error;
+    return CUDA_ERROR_NOT_READY;
 }
 // Time is not emulated; that both events have happened is checked.
 CUresult cuEventElapsedTime(float* milliseconds, CUevent first, CUevent second) {

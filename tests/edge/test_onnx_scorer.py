@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from edge.bundle_folder import open_bundle
 from edge.judging import judge_frame
+from edge.onnx_scorer import OnnxScorer
 from edge.outcome import NoScoreError, Outcome, message_of
-from edge.scorer import OnnxScorer
+from edge.scorer import Scored
 from inspection.bundle import ANY_PRODUCT, Bundle, Route
 from inspection.errors import BundleError
 from inspection.foreground import foregrounds_to_bytes
@@ -29,7 +30,7 @@ from tests.bundles import (
     positions,
     write_tiny_bundle,
 )
-from tests.edge.frames import prepared_frame
+from tests.edge.frames import prepared_frame, scored_as_bolt
 
 
 def strict(route: Route) -> Route:
@@ -112,7 +113,7 @@ def test_a_graph_that_breaks_the_contract_is_refused(
 def judged(bundle: Bundle, score: float, worst: float = 0.0) -> Outcome:
     anomaly_map = np.zeros((4, 4), np.float32)
     anomaly_map[1, 2] = worst
-    return judge_frame(prepared_frame(bundle, (64, 96)), anomaly_map, score, bundle)
+    return judge_frame(prepared_frame((64, 96)), scored_as_bolt(bundle, anomaly_map, score))
 
 
 @pytest.mark.parametrize(
@@ -211,15 +212,13 @@ def test_a_trunk_that_cannot_be_loaded_is_refused(tmp_path: Path) -> None:
 def test_a_verdict_says_what_a_frame_without_a_product_was_taken_for(
     tiny_bundle: Bundle, named: str | None, route: str, said: str | None
 ) -> None:
-    ready = prepared_frame(tiny_bundle)
+    ready = prepared_frame()
     receipt = dataclasses.replace(ready.arrival.receipt, product=named)
-    ready = dataclasses.replace(
-        ready,
-        route=tiny_bundle.routes[route],
-        arrival=dataclasses.replace(ready.arrival, receipt=receipt),
-    )
+    arrival = dataclasses.replace(ready.arrival, receipt=receipt)
+    ready = dataclasses.replace(ready, arrival=arrival)
+    scored = Scored(np.zeros((4, 4), np.float32), 0.0, tiny_bundle.routes[route], tiny_bundle)
 
-    outcome = judge_frame(ready, np.zeros((4, 4), np.float32), 0.0, tiny_bundle)
+    outcome = judge_frame(ready, scored)
 
     assert outcome.decision.verdict is Verdict.PASS
     detail = message_of(outcome, 1).detail
