@@ -13,12 +13,17 @@ from deploy.chip import capability_here
 from deploy.compiler import InstalledProvider, check_capability, find_provider
 from deploy.precision import checked_quantised, checked_trunk, in_half
 from deploy.supported import check_pair, check_version
-from inspection.bundle import TRUNK, Bundle
-from inspection.engines import ONNX_DIGITS, EngineKey, Precision, Provider, dotted, is_engine
+from inspection.bundle import Bundle
+from inspection.engines import (
+    SOURCE,
+    EngineKey,
+    Precision,
+    Provider,
+    dotted,
+    is_engine,
+    onnx_digits,
+)
 from inspection.errors import BundleError, DeviceError, DualbankError, InputError
-
-TRUNK_INT8 = "trunk.int8.onnx"
-"""The trunk with INT8 ranges, where a bundle has one: QuantizeLinear and DequantizeLinear."""
 
 T = TypeVar("T")
 
@@ -63,7 +68,7 @@ class Plan:
 
     Attributes:
         bundle: Id of the bundle.
-        onnx_sha256: Of its trunk, which every engine is named after.
+        onnx_sha256: Of its trunk.
         provider: Which compiler.
         version: Of the compiler; None where it is not installed.
         capability: Of the chips; None where it is not known.
@@ -115,30 +120,26 @@ def make_plan(bundle: Bundle, wanted: Wanted, machine: Machine) -> Plan:
     """Say what building would do; whatever is missing is in the plan, and nothing is raised."""
     lacks: list[DualbankError] = []
     files = bundle.manifest.files
+    digests = {name: entry.sha256 for name, entry in files.items()}
     provider = _or_lack(lacks, lambda: machine.find(wanted.provider))
     capability = _or_lack(lacks, lambda: _capability(wanted, machine)) or wanted.capability
     if provider is not None:
         _or_lack(lacks, lambda: _check(provider, capability))
     engines = []
     for precision in wanted.precisions:
-        source = TRUNK_INT8 if precision == "int8" else TRUNK
-        if source not in files:
+        source, onnx = SOURCE[precision], onnx_digits(precision, digests)
+        if onnx is None:
             lacks.append(BundleError(f"this bundle has no INT8 ranges: it has no {source}"))
         name = None
-        if provider is not None and capability is not None:
-            name = EngineKey(
-                precision,
-                files[TRUNK].sha256[:ONNX_DIGITS],
-                wanted.provider,
-                provider.version,
-                capability,
-            ).name
+        if onnx is not None and provider is not None and capability is not None:
+            key = EngineKey(precision, onnx, wanted.provider, provider.version, capability)
+            name = key.name
         size = files[source].size_bytes if source in files else 0
         engines.append(PlannedEngine(precision, source, size, name, name in files))
     ours = {each.name for each in engines}
     return Plan(
         bundle=bundle.id,
-        onnx_sha256=files[TRUNK].sha256,
+        onnx_sha256=digests[SOURCE["fp32"]],
         provider=wanted.provider,
         version=provider.version if provider else None,
         capability=capability,
@@ -154,10 +155,9 @@ def graph_of(bundle: Bundle, precision: Precision) -> bytes:
     Raises:
         BundleError: The bundle has no such graph, or it is no trunk.
     """
-    if precision == "int8":
-        return checked_quantised(TRUNK_INT8, bundle.file(TRUNK_INT8))
-    trunk = bundle.file(TRUNK)
-    return in_half(TRUNK, trunk) if precision == "fp16" else checked_trunk(TRUNK, trunk)
+    source = SOURCE[precision]
+    write = {"fp32": checked_trunk, "fp16": in_half, "int8": checked_quantised}[precision]
+    return write(source, bundle.file(source))
 
 
 def parse_capability(text: str) -> tuple[int, int]:

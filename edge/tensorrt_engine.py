@@ -14,7 +14,7 @@ from typing import Any
 
 from edge.device import DeviceArray
 from edge.streams import Stream
-from inspection.bundle import TRUNK, Bundle
+from inspection.bundle import Bundle
 from inspection.engines import (
     PROVIDERS,
     EngineKey,
@@ -104,10 +104,10 @@ def engine_of(
     Raises:
         DeviceError: There is none; the text names what the bundle has and what is needed.
     """
-    names = bundle.manifest.files
+    digests = {name: entry.sha256 for name, entry in bundle.manifest.files.items()}
     try:
-        fit = engines_for(names, names[TRUNK].sha256, versions.items(), capability)
-        there = sorted(key_of(name).runtime for name in names if is_engine(name))
+        fit = engines_for(digests, versions.items(), capability)
+        there = sorted(key_of(name).runtime for name in digests if is_engine(name))
     except InputError as error:
         raise DeviceError(str(error)) from error
     if fit and (wanted is None or wanted in fit):

@@ -8,10 +8,11 @@ Compiling is `deploy`'s, running is `edge`'s.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from inspection.bundle import TRUNK
 from inspection.errors import InputError
 
 Precision = Literal["fp32", "fp16", "int8"]
@@ -24,6 +25,9 @@ TOLERANCE: dict[Precision, float] = {"fp32": 1e-3, "fp16": 2e-2, "int8": 1e-1}
 """How far score and map of a golden frame may lie from their answers, relatively. FP32 engines sum
 in other orders and by other algorithms than ONNX Runtime; for half precision see `BENCHMARKS.md`.
 Verdicts must be the same in any case."""
+
+SOURCE: dict[Precision, str] = {"fp32": TRUNK, "fp16": TRUNK, "int8": "trunk.int8.onnx"}
+"""File of a bundle that an engine is made of. The one with INT8 ranges need not be there."""
 
 ONNX_DIGITS = 12
 """Digits of the graph's digest in a name: 48 bits tell the graphs of one bundle apart."""
@@ -41,7 +45,7 @@ class EngineKey:
 
     Attributes:
         precision: Of the arithmetic; it is written into the graph that was compiled.
-        onnx: First `ONNX_DIGITS` hex digits of the SHA-256 of the bundle's `trunk.onnx`.
+        onnx: First `ONNX_DIGITS` hex digits of the SHA-256 of the graph it was made of, `SOURCE`.
         provider: Which library; engines of one mean nothing to the other.
         version: Of the library, whole.
         capability: Compute capability (major, minor) of the chips.
@@ -54,7 +58,8 @@ class EngineKey:
     capability: tuple[int, int]
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name):
+        found = _NAME.fullmatch(self.name)
+        if not found or divmod(int(found["capability"]), 10) != self.capability:
             raise InputError(f"there can be no engine {self.name!r}")
 
     @property
@@ -92,17 +97,27 @@ def key_of(name: str) -> EngineKey:
     return EngineKey(precision, found["onnx"], provider, found["version"], (major, minor))
 
 
+def onnx_digits(precision: Precision, digests: Mapping[str, str]) -> str | None:
+    """Give what an engine of a bundle has as its `onnx`; None if the bundle lacks the graph.
+
+    Args:
+        precision: Of the engine.
+        digests: SHA-256 of the bundle's files by name.
+    """
+    digest = digests.get(SOURCE[precision])
+    return None if digest is None else digest[:ONNX_DIGITS]
+
+
 def engines_for(
-    names: Iterable[str],
-    onnx_sha256: str,
+    digests: Mapping[str, str],
     runtimes: Iterable[tuple[Provider, str]],
     capability: tuple[int, int],
 ) -> list[EngineKey]:
     """Choose the engines that a machine can run, the least exact, which is the fastest, first.
 
     Args:
-        names: Of all files of a manifest.
-        onnx_sha256: Of its `trunk.onnx`; engines of another graph are left out.
+        digests: SHA-256 of a bundle's files by name; engines of other graphs than are there now
+            are left out.
         runtimes: Libraries of the machine, with their versions.
         capability: Of its chip.
 
@@ -112,8 +127,8 @@ def engines_for(
     there = set(runtimes)
     fit = [
         key
-        for key in map(key_of, filter(is_engine, names))
-        if key.onnx == onnx_sha256[:ONNX_DIGITS]
+        for key in map(key_of, filter(is_engine, digests))
+        if key.onnx == onnx_digits(key.precision, digests)
         and (key.provider, key.version) in there
         and key.capability == capability
     ]

@@ -18,9 +18,9 @@ from deploy import bundle_folder
 from deploy.bundle_folder import verify
 from deploy.cli import main
 from deploy.compiler import CompileError, InstalledProvider, compile_trunk, find_provider
-from deploy.plan import TRUNK_INT8, Machine
+from deploy.plan import Machine
 from inspection.bundle import REQUIRED, TRUNK, digest
-from inspection.engines import EngineKey
+from inspection.engines import SOURCE, EngineKey
 from inspection.manifest import MANIFEST, FileEntry, manifest_bytes, parse_manifest
 from tests.bundles import tiny_files
 from tests.deploy.conftest import Judge
@@ -321,7 +321,7 @@ def test_a_trunk_that_is_none_is_refused_before_anything_is_compiled(
 def test_one_bad_graph_of_two_is_found_before_the_first_is_compiled(
     folder: Path, factory: Factory, judged: Judge, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    replace_file(folder, TRUNK_INT8, tiny_files()[TRUNK])
+    replace_file(folder, SOURCE["int8"], tiny_files()[TRUNK])
 
     built(folder, factory, judged(), "--precision", "fp16", "int8", status=1)
 
@@ -559,12 +559,13 @@ def test_int8_is_built_of_the_graph_that_has_ranges(
             some = ReduceMax <axes = [1], keepdims = 0> (fine)
             patch_features = Reshape (some, patches)
         }""").SerializeToString()
-    replace_file(folder, TRUNK_INT8, quantised)
+    replace_file(folder, SOURCE["int8"], quantised)
 
     built(folder, factory, judged(), "--precision", "int8")
 
     assert factory.graphs == [quantised]
-    assert NAMES["int8"] in verify(folder).manifest.files
+    name = EngineKey("int8", digest(quantised)[:12], "tensorrt", "10.3.0", (8, 7)).name
+    assert name in verify(folder).manifest.files
 
 
 def test_a_real_engine_enters_a_bundle(folder: Path, judged: Judge, rtx: InstalledProvider) -> None:
