@@ -20,7 +20,7 @@ HOST_FUNCTION = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 class EmulatedTrunk:
     """A `Trunk` that counts its passes, and ends the context at one of them, `breaks_at`."""
 
-    def __init__(self, driver, bundle: Bundle, most_frames=8) -> None:
+    def __init__(self, driver, bundle: Bundle, most_frames=8, graph=None) -> None:
         self.name = "the bundle's trunk, emulated"
         spec = bundle.preprocessing
         self.side_px, self.patches = spec.size_px, spec.patches
@@ -31,7 +31,7 @@ class EmulatedTrunk:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         self._session = onnxruntime.InferenceSession(
-            bundle.file(TRUNK), options, providers=["CPUExecutionProvider"]
+            graph or bundle.file(TRUNK), options, providers=["CPUExecutionProvider"]
         )
 
     @contextmanager
