@@ -56,13 +56,15 @@ def score_all(
             if some is None and not under_way:
                 return
             taken = some or []
-            batch: list[PreparedFrame] = []
+            # Under way from the first admitted frame on: whatever fails, it will be answered.
+            under_way.append([])
             while taken:
                 if admit(frame := taken.pop(0)):
-                    batch.append(frame)
-            if batch:
-                under_way.append(batch)
-                scorer.submit([frame.question for frame in batch])
+                    under_way[-1].append(frame)
+            if under_way[-1]:
+                scorer.submit([frame.question for frame in under_way[-1]])
+            else:
+                under_way.pop()
     except BaseException as error:
         failed = NoScoreError(Reason.SCORER_FAILED, f"{type(error).__name__}: {error}")
         for frame in (*(each for batch in under_way for each in batch), *taken):

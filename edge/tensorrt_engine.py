@@ -163,8 +163,20 @@ def _import_library(provider: Provider) -> ModuleType | None:
         if provider == "tensorrt":
             import tensorrt as library
         else:
-            import tensorrt_rtx as library
-    except ImportError:
+            library = _import_rtx()
+    except (ImportError, OSError):
+        # OSError: the bindings are there, and a library that they load is not.
         return None
     module: ModuleType = library
     return module
+
+
+def _import_rtx() -> Any:
+    try:
+        import tensorrt_rtx
+    except ImportError:
+        # The wheel of the bindings, without the one that gives them their short name.
+        import tensorrt_rtx_bindings
+
+        return tensorrt_rtx_bindings
+    return tensorrt_rtx
