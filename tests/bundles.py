@@ -21,7 +21,15 @@ from inspection.foreground import everywhere, foregrounds_to_bytes
 from inspection.golden import GoldenFrame, golden_to_bytes
 from inspection.heads import heads_to_bytes
 from inspection.lineage import NOTHING_LABELLED, lineage_to_bytes
-from inspection.manifest import PreprocessingEntry, RouteEntry, ScoringEntry
+from inspection.manifest import (
+    MANIFEST,
+    FileEntry,
+    PreprocessingEntry,
+    RouteEntry,
+    ScoringEntry,
+    manifest_bytes,
+    parse_manifest,
+)
 from inspection.preprocessing import Preprocessing, prepare, resize_exactly
 from inspection.routing import Router, descriptor, router_to_bytes
 from inspection.scoring import Head, Scoring, enhanced_length, image_score, patch_scores
@@ -242,6 +250,15 @@ def write_tiny_bundle(folder: Path, spec: Preprocessing = SPEC, **changes: bytes
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(data)
     return folder
+
+
+def replace_file(folder: Path, name: str, data: bytes) -> None:
+    """Give a bundle another file, as whoever wrote it would have."""
+    manifest = parse_manifest((folder / MANIFEST).read_bytes())
+    entry = FileEntry(sha256=bundles.digest(data), size_bytes=len(data))
+    (folder / entry.path).write_bytes(data)
+    files = {**manifest.files, name: entry}
+    (folder / MANIFEST).write_bytes(manifest_bytes(manifest.model_copy(update={"files": files})))
 
 
 def _route_entry(product: str | None) -> RouteEntry:

@@ -21,8 +21,8 @@ from deploy.compiler import CompileError, InstalledProvider, compile_trunk, find
 from deploy.plan import Machine
 from inspection.bundle import REQUIRED, TRUNK, digest
 from inspection.engines import SOURCE, EngineKey
-from inspection.manifest import MANIFEST, FileEntry, manifest_bytes, parse_manifest
-from tests.bundles import tiny_files
+from inspection.manifest import MANIFEST
+from tests.bundles import replace_file, tiny_files
 from tests.deploy.conftest import Judge
 from tests.deploy.factory import Factory
 
@@ -327,15 +327,6 @@ def test_one_bad_graph_of_two_is_found_before_the_first_is_compiled(
 
     assert "trunk.int8.onnx has no QuantizeLinear" in failed(capsys)
     assert factory.compiled == []
-
-
-def replace_file(folder: Path, name: str, data: bytes) -> None:
-    """Give a bundle another file, as whoever wrote it would have."""
-    manifest = parse_manifest((folder / MANIFEST).read_bytes())
-    entry = FileEntry(sha256=digest(data), size_bytes=len(data))
-    (folder / entry.path).write_bytes(data)
-    files = {**manifest.files, name: entry}
-    (folder / MANIFEST).write_bytes(manifest_bytes(manifest.model_copy(update={"files": files})))
 
 
 def test_a_bundle_that_cannot_be_written_is_refused_before_anything_is_compiled(

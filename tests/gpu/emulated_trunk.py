@@ -47,8 +47,8 @@ class EmulatedTrunk:
         if self.passes == self.breaks_at:
             self._driver.break_context()
             return
-        (found,) = self._session.run(["patch_features"], {"frames": _memory(frames)})
-        _memory(features)[...] = found.reshape(features.shape)
+        (found,) = self._session.run(["patch_features"], {"frames": memory_of(frames)})
+        memory_of(features)[...] = found.reshape(features.shape)
 
 
 class _Pass:
@@ -62,7 +62,7 @@ class _Pass:
         assert library.cuLaunchHostFunc(ctypes.c_void_p(stream.handle), self._function, None) == 0
 
 
-def _memory(array):
+def memory_of(array):
     """An array of the emulated device's memory, which is this process's."""
     raw = (ctypes.c_uint8 * array.nbytes).from_address(array.address)
     return np.frombuffer(raw, array.dtype).reshape(array.shape)
