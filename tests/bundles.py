@@ -49,7 +49,7 @@ PRODUCTS = {"bolt": (105, 105, 105), "nut": (150, 60, 60)}
 
 REVIEW_FRR, REJECT_FRR = 0.10, 0.02
 
-_TRUNK = """
+TRUNK_TEXT = """
 <ir_version: 8, opset_import: ["" : 17]>
 trunk (uint8[B, 32, 32, 3] frames) => (float[B, 16, 3] patch_features)
 <float level = {255.0}, int64[6] blocks = {-1, 4, 8, 4, 8, 3}, int64[3] patches = {-1, 16, 3}>
@@ -214,7 +214,7 @@ def tiny_files(spec: Preprocessing = SPEC, **changes: bytes) -> dict[str, bytes]
     """The files of the tiny bundle by name; `changes` name them without dots: full_onnx=…"""
     normal, abnormal = banks()
     files = {
-        bundles.TRUNK: graph_bytes(_TRUNK),
+        bundles.TRUNK: graph_bytes(TRUNK_TEXT),
         bundles.HEAD_GRAPH: b"nor the head",
         bundles.FULL: graph_bytes(),
         bundles.NORMAL_BANK: bank_to_bytes(normal),
