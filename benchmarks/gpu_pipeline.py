@@ -18,7 +18,7 @@ from benchmarks.made_up_bundle import made_up_bundle
 from edge.device import Device, page_locked
 from edge.gpu_scorer import GpuScorer, open_gpu_scorer
 from edge.scorer import Scored, Scorer
-from edge.slot import Lane
+from edge.slot import Lane, Layout, Slot
 from edge.trunk import Trunk
 from inspection.bundle import Bundle
 from inspection.scoring import patch_scores
@@ -91,9 +91,7 @@ def measured(
         for _ in range(rounds):
             for name, run in kinds.items():
                 rates[name].append(run())
-        latency = np.array(
-            [_latency_ms(one, frame) for frame in frames * (LATENCIES // len(frames))]
-        )
+        latency = [_latency_ms(one, frames[i % len(frames)]) for i in range(LATENCIES)]
         stages = _stages_ms(two)
     rate = {name: float(np.median(values)) for name, values in rates.items()}
     slowest = max(stages.values())
@@ -153,7 +151,7 @@ def _rate_without_host_hz(scorer: GpuScorer, frames: Sequence[NDArray[np.uint8]]
     """Frames a second when the host only launches graphs: how fast the GPU could be."""
     _answers(scorer, [[frame] for frame in frames[:4]])
     slots = list(scorer._free)
-    graphs = [(slot, next(iter(slot._layouts.values())).passes[0].graph) for slot in slots]
+    graphs = [(slot, _layout_of_one(slot).passes[0].graph) for slot in slots]
     begun_s = time.perf_counter()
     for i in range(FRAMES):
         slot, graph = graphs[i % len(graphs)]
@@ -175,7 +173,7 @@ def _stages_ms(scorer: GpuScorer) -> dict[str, float]:
     """Milliseconds of each stage of one frame when it runs alone, again and again."""
     slot = scorer._free[0]
     lane, stream = slot._lanes[0], slot._stream
-    intake = next(iter(slot._layouts.values())).intake
+    intake = _layout_of_one(slot).intake
     stages: dict[str, Callable[[], None]] = {
         "upload": lambda: intake.launch(stream),
         "trunk": lambda: lane.trunk.launch(stream),
@@ -194,8 +192,13 @@ def _stages_ms(scorer: GpuScorer) -> dict[str, float]:
     return found
 
 
+def _layout_of_one(slot: Slot) -> Layout:
+    """Give how a frame alone goes through a slot, which has seen such frames."""
+    return next(layout for (_, frames), layout in slot._layouts.items() if frames == 1)
+
+
 def _truth(
-    device: Device, bundle: Bundle, lane: Lane, slot: Any, frame: NDArray[np.uint8]
+    device: Device, bundle: Bundle, lane: Lane, slot: Slot, frame: NDArray[np.uint8]
 ) -> NDArray[np.float64]:
     """Give the map of a frame in float64, on the features that the trunk has given it."""
     shape = (bundle.preprocessing.size_px,) * 2
