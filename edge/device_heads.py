@@ -37,7 +37,7 @@ class HeadsShape:
         heads: H, one for each product.
         dimensions: D.
         k: K.
-        units: U.
+        units: U, of the largest.
     """
 
     heads: int
@@ -85,30 +85,42 @@ class DeviceHeads:
 
         Args:
             stream: Anyone's; it waits for those who judge now.
-            heads: By product, as many and as large as room was made for.
+            heads: By product; they pass `check`.
 
         Raises:
-            InputError: They are more, fewer, or of another shape.
+            InputError: They do not.
         """
-        given = {product: head_arrays(head) for product, head in heads.items()}
-        for product, arrays in given.items():
-            for name, (_, *expected) in self.shape.arrays.items():
-                if arrays[name].shape != tuple(expected):
-                    raise InputError(
-                        f"there is room for a {name} {tuple(expected)}, got "
-                        f"{arrays[name].shape} of {product!r}: load its bundle anew"
-                    )
-        if len(given) != self.shape.heads:
-            raise InputError(f"there is room for {self.shape.heads} heads, got {len(given)}")
+        self.check(heads)
         self.fence.begin_writing(stream)
         # The copies of the last time read the same page-locked memory.
         self._sent.wait()
         for name, room in self._staging.items():
-            room[:] = [arrays[name] for arrays in given.values()]
+            # Units that a head has not got say nothing: they are 0 throughout.
+            room[...] = 0
+            for number, head in enumerate(heads.values()):
+                array = head_arrays(head)[name]
+                room[number][tuple(map(slice, array.shape))] = array
             self._device.copy_in(stream, self.arrays[name], room)
         self._sent.record(stream)
         self.fence.ready.record(stream)
-        self._products = tuple(given)
+        self._products = tuple(heads)
+
+    def check(self, heads: Mapping[str, Head]) -> None:
+        """Make sure that there is room for heads: as many, of no more units than room was made for.
+
+        Raises:
+            InputError: There is not.
+        """
+        if len(heads) != self.shape.heads:
+            raise InputError(f"there is room for {self.shape.heads} heads, got {len(heads)}")
+        Z = enhanced_length(self.shape.dimensions, self.shape.k)
+        for product, head in heads.items():
+            inputs, units = head.hidden_weight.shape
+            if inputs != Z or units > self.shape.units:
+                raise InputError(
+                    f"there is room for heads of {Z} inputs and up to {self.shape.units} units, "
+                    f"got {inputs} and {units} of {product!r}: load its bundle anew"
+                )
 
     def number_of(self, product: str) -> int:
         """Say which of the heads is a product's.

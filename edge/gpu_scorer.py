@@ -141,6 +141,7 @@ class GpuScorer:
     def offer(self, bundle: Bundle) -> None:
         """See `Scorer`: rows are made ready on the caller's thread and sent on the scorer's."""
         check_same_trunk(self.bundle, bundle)
+        self._model.heads.check(bundle.heads)
         incoming = _Incoming(bundle, self._located(bundle))
         with self._lock:
             self._offered = incoming
@@ -231,8 +232,8 @@ def open_gpu_scorer(
             f"expected a trunk of S, P, D = {wanted}, got "
             f"{(trunk.side_px, trunk.patches, trunk.dimensions)}: {trunk.name} is not this bundle's"
         )
-    head = next(iter(bundle.heads.values()))
-    shape = HeadsShape(len(bundle.heads), D, k, len(head.hidden_bias))
+    units = max(len(head.hidden_bias) for head in bundle.heads.values())
+    shape = HeadsShape(len(bundle.heads), D, k, units)
     most = min(most_frames, trunk.most_frames)
     with ExitStack() as held:
         banks = _open_banks(device, held, bundle)

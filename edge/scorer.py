@@ -164,7 +164,6 @@ def check_same_trunk(running: Bundle, offered: Bundle) -> None:
         ("preprocessing", running.preprocessing, offered.preprocessing),
         ("k", running.manifest.scoring.k, offered.manifest.scoring.k),
         ("products", sorted(running.heads), sorted(offered.heads)),
-        ("hidden units", _units(running), _units(offered)),
         *(
             (
                 f"{side} bank",
@@ -179,7 +178,3 @@ def check_same_trunk(running: Bundle, offered: Bundle) -> None:
                 f"a running station takes over rows, heads and thresholds only: expected {what} "
                 f"{mine}, got {theirs}; start a station with this bundle instead"
             )
-
-
-def _units(bundle: Bundle) -> set[int]:
-    return {len(head.hidden_bias) for head in bundle.heads.values()}

@@ -24,7 +24,7 @@ from edge.streams import DeviceHangsError
 from edge.tensorrt_engine import engine_of, installed, open_engine
 from inspection.bundle import Bundle
 from inspection.engines import TOLERANCE, EngineKey, is_engine
-from inspection.errors import DeviceError, ParityError
+from inspection.errors import DeviceError, InputError, ParityError
 from inspection.golden import RELATIVE_TOLERANCE
 from inspection.verdicts import Reason
 
@@ -238,8 +238,11 @@ def open_engine_scorer(
         versions = {name: str(module.__version__) for name, module in libraries.items()}
         fit = engine_of(bundle, versions, device.capability, key)
         data = bundle.file(fit.name)
-        with (
-            open_engine(fit.name, data, libraries[fit.provider]) as trunk,
-            open_gpu_scorer(device, trunk, bundle, settings.slots, settings.batch_frames) as scorer,
-        ):
+        with ExitStack() as held:
+            trunk = held.enter_context(open_engine(fit.name, data, libraries[fit.provider]))
+            opened = open_gpu_scorer(device, trunk, bundle, settings.slots, settings.batch_frames)
+            try:
+                scorer = held.enter_context(opened)
+            except InputError as error:
+                raise DeviceError(f"the GPU cannot run this bundle: {error}") from error
             yield scorer, fit

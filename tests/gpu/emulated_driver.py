@@ -100,6 +100,8 @@ def missing() -> str | None:
     """What the emulated driver lacks on this machine; None if nothing."""
     if importlib.util.find_spec("pycuda") is None:
         return "pycuda is not installed: tests/gpu/build_pycuda.sh builds it"
+    if importlib.util.find_spec("cuda") is None:
+        return "cuda-bindings is not installed: pip install 'cuda-bindings==13.0.*'"
     if not (cuda_include() / "cuda.h").exists():
         return f"there is no cuda.h in {cuda_include()}: set CUDA_HOME"
     return None

@@ -219,3 +219,16 @@ def on_its_own_thread(driver, kernels, bundle):
         open_gpu_scorer(device, EmulatedTrunk(driver, bundle), bundle) as scorer,
     ):
         yield scorer
+
+
+def test_heads_of_more_units_than_there_is_room_for_are_refused_at_the_offer(swapping):
+    scorer, old, _, scores = swapping
+    heads = {}
+    for product, head in old.heads.items():
+        arrays = (head.hidden_weight, head.hidden_bias, head.output_weight)
+        heads[product] = Head(*(np.concatenate([each, each], -1) for each in arrays), 0.0)
+
+    with pytest.raises(InputError, match="up to 2 units, got 12 and 4"):
+        scorer.offer(replace(old, heads=heads))
+
+    assert are_one_of_the_two(under_load(scorer, 3), scores)

@@ -45,6 +45,10 @@ def make_heads(seed):
     }
 
 
+def weights_of(head):
+    return head.hidden_weight, head.hidden_bias, head.output_weight
+
+
 def expected(banks, heads, patches, asked=ASKED, weights=WEIGHTS, foreground=None):
     """(B·P,) patch scores in float64."""
     return np.concatenate(
@@ -155,17 +159,24 @@ def test_heads_without_room_for_them_are_refused_and_the_old_ones_stay(judging):
     it, banks, heads, judge = judging
     ours, patches = make_heads(1), make_patches(3, seed=3)
     heads.replace(it.loading, ours)
-    narrow = Head(
-        ours["tile"].hidden_weight[:, :5],
-        ours["tile"].hidden_bias[:5],
-        ours["tile"].output_weight[:5],
-        0.1,
-    )
+    wide = Head(*(np.concatenate([a, a], -1) for a in weights_of(ours["tile"])), 0.1)
 
-    with pytest.raises(InputError, match=r"hidden_weight \(72, 9\), got \(72, 5\) of 'tile'"):
-        heads.replace(it.loading, {**ours, "tile": narrow})
+    with pytest.raises(InputError, match="72 inputs and up to 9 units, got 72 and 18 of 'tile'"):
+        heads.replace(it.loading, {**ours, "tile": wide})
     with pytest.raises(InputError, match="room for 3 heads, got 1"):
         heads.replace(it.loading, {"tile": ours["tile"]})
+
+    np.testing.assert_allclose(
+        scores_of(it, judge, patches), expected(banks, ours, patches), rtol=2e-4
+    )
+
+
+def test_a_head_of_fewer_units_than_there_is_room_for_says_what_it_says(judging):
+    it, banks, heads, judge = judging
+    ours, patches = make_heads(1), make_patches(3, seed=3)
+    ours["tile"] = Head(*(a[..., :5].copy() for a in weights_of(ours["tile"])), -0.2)
+    heads.replace(it.loading, make_heads(2))
+    heads.replace(it.loading, ours)
 
     np.testing.assert_allclose(
         scores_of(it, judge, patches), expected(banks, ours, patches), rtol=2e-4

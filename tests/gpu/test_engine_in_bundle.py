@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -26,7 +27,7 @@ from edge.settings import StationSettings
 from edge.sockets import context
 from inspection.bundle import TRUNK
 from inspection.engines import EngineKey
-from inspection.errors import DeviceError, ParityError
+from inspection.errors import BundleError, DeviceError, ParityError
 from tests.bundles import bad_frame, good_frame, replace_file, write_tiny_bundle
 from tests.gpu.emulated_trunk import EmulatedTrunk, memory_of
 
@@ -161,3 +162,31 @@ def test_a_gpu_that_is_not_there_is_refused_by_number(folder, machine):
         standby.open_scorer(settings, open_bundle(folder), warm_up),
     ):
         pytest.fail("opened")
+
+
+def test_a_bundle_that_the_gpu_cannot_run_is_scored_on_the_cpu(folder, machine, caplog):
+    """K = 20: the kernels find 16 neighbours at most."""
+    bundle = open_bundle(folder)
+    scoring = bundle.manifest.scoring.model_copy(update={"k": 20})
+    asks_more = replace(bundle, manifest=bundle.manifest.model_copy(update={"scoring": scoring}))
+
+    with standby.open_scorer(StationSettings(scorer="auto"), asks_more, no_proof) as scorer:
+        assert scorer.name == OnnxScorer.name
+    assert "cannot run this bundle" in str(caplog.records[0].why)
+
+
+def no_proof(bundle, scorer, tolerance):
+    return None
+
+
+def test_an_engine_that_is_damaged_is_never_loaded(folder, machine):
+    bundle = open_bundle(folder)
+    (name,) = [name for name in bundle.manifest.files if name.endswith("sm86.engine")]
+    (folder / bundle.manifest.files[name].path).write_bytes(b"an enginE")
+
+    with (
+        pytest.raises(BundleError, match=r"sm86\.engine is damaged"),
+        standby.open_scorer(StationSettings(scorer="auto"), bundle, warm_up),
+    ):
+        pytest.fail("opened")
+    assert not machine.opened
