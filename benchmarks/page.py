@@ -58,6 +58,11 @@ for wrong memory accesses, and times the scan beside `torch.cdist`, a matrix pro
 batch, as shares of the measured rate of a bf16 product. Until it has run, nobody knows whether the scan is 5 times as fast as `torch.cdist` with top-K and
 twice as fast as a product with top-K, reaches 40 % of the product's rate, or grows in line with N: those are its bars.
 
+The station's pipeline on a GPU is tested under an emulated driver, where order and overlap show and time does not. `make gpu` holds its maps to float64 and times one slot beside
+two, batches, every stage alone, and the host's share, with the trunk in torch. Its bars: two slots 1.6 times as fast as one and at 90 % of the slowest stage alone; under 5 % idle at
+saturation; on an H200, from pixels to verdict in under 1 ms (p50) at N = 16,384, p99 under twice that. Counted without a GPU: once a shape is known a frame takes one graph launch,
+three waits and three marks, and allocates nothing, on host or device, over 1,000 frames.
+
 Memory of 250 images of each of 20 categories."""
 
 
