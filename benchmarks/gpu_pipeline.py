@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from benchmarks.made_up_bundle import made_up_bundle
 from edge.device import Device, page_locked
 from edge.gpu_scorer import GpuScorer, open_gpu_scorer
+from edge.lane import Lane
 from edge.scorer import Scored, Scorer
-from edge.slot import Lane, Layout, Slot
+from edge.slot import Layout, Slot
 from edge.trunk import Trunk
 from inspection.bundle import Bundle
 from inspection.scoring import patch_scores

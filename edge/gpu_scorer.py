@@ -21,10 +21,11 @@ from edge.device import Device, open_event, open_stream
 from edge.device_bank import DeviceBank, open_bank
 from edge.device_heads import HeadsShape, open_heads
 from edge.intake import FrameShape
+from edge.lane import Model
 from edge.outcome import NoScoreError
 from edge.scorer import Answer, Question, Scored, check_same_trunk, route_of
-from edge.slot import Model, Slot, open_slot
-from edge.streams import PATIENCE_S, DeviceHangsError, DeviceMemoryError, Event, Stream
+from edge.slot import Slot, open_slot
+from edge.streams import DeviceHangsError, DeviceMemoryError, Event, Stream
 from edge.trunk import Trunk
 from inspection.bank import MemoryBank
 from inspection.bundle import Bundle, Route
@@ -125,8 +126,9 @@ class GpuScorer:
         batch = self._under_way[0]
         took_s = time.monotonic() - batch.begun_s
         if not batch.slot.done.reached():
-            if took_s > PATIENCE_S:
-                raise DeviceHangsError(f"a batch was not scored within {PATIENCE_S:g} s")
+            if took_s > batch.slot.patience_s:
+                limit_s = batch.slot.patience_s
+                raise DeviceHangsError(f"a batch was not scored within {limit_s:g} s")
             return None
         self._under_way.popleft()
         self._free.append(batch.slot)

@@ -94,6 +94,12 @@ class Station:
         self._ends: SimpleQueue[BaseException | None] = SimpleQueue()
         self._failures: list[BaseException] = []
 
+    @property
+    def scorer(self) -> Scorer:
+        """What scores; there once running."""
+        assert self._scorer is not None
+        return self._scorer
+
     @contextmanager
     def running(self) -> Iterator[None]:
         """Start every stage, the last first; at the end, stop them in the order of the route.
@@ -122,7 +128,7 @@ class Station:
 
     def offer(self, bundle: Bundle) -> None:
         """Let another bundle take over between two frames; any thread may ask. See `Scorer`."""
-        self._running().offer(bundle)
+        self.scorer.offer(bundle)
 
     def check(self) -> None:
         """After the end, tell whether everything was answered.
@@ -179,7 +185,7 @@ class Station:
 
     def _prepared(self, arrival: Arrival) -> PreparedFrame:
         stopwatch, frame = arrival.receipt.stopwatch, arrival.frame
-        scorer, product = self._running(), frame.header.product
+        scorer, product = self.scorer, frame.header.product
         try:
             scorer.bundle.route(product)
         except InputError as error:
@@ -269,7 +275,7 @@ class Station:
             raise
 
     def _answer_unknown(self, receipt: Receipt, reason: Reason, detail: str) -> None:
-        self._outcomes.put(unknown(receipt, self._running().bundle, reason, detail))
+        self._outcomes.put(unknown(receipt, self.scorer.bundle, reason, detail))
 
     def _check_time(self, arrival: Arrival) -> None:
         deadline_ms = arrival.frame.header.deadline_ms
@@ -282,11 +288,6 @@ class Station:
             raise NoScoreError(
                 Reason.STATION_STOPPING, f"not scored within {self._settings.drain_s:g} s of a stop"
             )
-
-    def _running(self) -> Scorer:
-        # Before any frame comes, the scorer has been opened.
-        assert self._scorer is not None
-        return self._scorer
 
     def _count_malformed(self, error: MessageError) -> None:
         count = self.health.count("malformed")

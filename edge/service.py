@@ -59,6 +59,7 @@ def _whereabouts(station: Station, settings: StationSettings, bundle_id: str) ->
         "frames": station.frames_address,
         "verdicts": station.verdicts_address,
         "bundle": bundle_id[:12],
+        "scorer": station.scorer.name,
         "state_dir": settings.state_dir,
     }
 

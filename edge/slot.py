@@ -12,65 +12,22 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bank_scan import BankScan, ScanShape, open_scan
-from edge.device import Device, DeviceArray, device_array, open_event, open_stream, page_locked
-from edge.device_bank import DeviceBank
-from edge.device_heads import DeviceHeads, Judge, open_judge
+from edge.device import Device, DeviceArray, open_event, open_stream, page_locked
 from edge.device_pixels import PixelPasses, cut_view
 from edge.graphs import Graph, record_graph
 from edge.intake import FrameShape, Intake, open_intake
-from edge.streams import Event, Stream
-from edge.trunk import Trunk, TrunkPass
+from edge.lane import Lane, Model, open_lane
+from edge.streams import PATIENCE_S, Event, Stream
 from inspection.bundle import Bundle, Route
-from inspection.preprocessing import PATCH_PX, Preprocessing
+from inspection.preprocessing import PATCH_PX
 from inspection.views import View, recognised_by, views_of
 
 MOST_LAYOUTS = 8
 """Of one slot: shapes of frames times sizes of batches. A line has one or two cameras' shapes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """What all slots share, borrowed: banks (normal first), heads, trunk and how frames are cut."""
-
-    banks: tuple[DeviceBank, DeviceBank]
-    heads: DeviceHeads
-    trunk: Trunk
-    spec: Preprocessing
-    k: int
-
-
-@dataclass(slots=True)
-class Lane:
-    """The way of B views through trunk, banks and heads.
-
-    Attributes:
-        pixels: (B, S, S, 3) uint8.
-        aimed: What `scan` and `judge` were aimed at last; None for nothing that still holds.
-    """
-
-    pixels: DeviceArray
-    features: DeviceArray
-    trunk: TrunkPass
-    scan: BankScan
-    judge: Judge
-    aimed: Any = None
-
-    @property
-    def views(self) -> int:
-        """B."""
-        return self.scan.shape.frames
-
-    def launch(self, stream: Stream) -> None:
-        """Put trunk, search and judgement on a stream: what a graph records."""
-        self.trunk.launch(stream)
-        self.scan.launch(stream)
-        self.judge.launch(stream)
 
 
 @dataclass(slots=True)
@@ -155,6 +112,11 @@ class Slot:
             each.lane.judge.done.record(self._stream)
         self.done.record(self._stream)
         self._under_way = layout
+
+    @property
+    def patience_s(self) -> float:
+        """How long the last batch may take: a line scan has hundreds of passes."""
+        return PATIENCE_S * (len(self._under_way.passes) if self._under_way else 1)
 
     def maps(self) -> list[NDArray[np.float32]]:
         """Give the anomaly map, (Mh, Mw), of each frame of the batch, which is done; copies."""
@@ -289,8 +251,7 @@ class Slot:
         if lane.aimed == wanted:
             return
         lane.aimed = None
-        categories = [route.category for route in chosen]
-        weights = [route.abnormal_weight for route in chosen]
+        categories, weights = zip(*((r.category, r.abnormal_weight) for r in chosen), strict=True)
         grid = np.argwhere(np.ones(model.spec.grid, np.bool_))  # (P, 2)
         position = np.stack([grid + np.array(corner) for corner in at])
         inspected = [
@@ -318,29 +279,12 @@ def open_slot(device: Device, model: Model, most_views: int) -> Iterator[Slot]:
         stream = held.enter_context(open_stream(device))
         done = held.enter_context(open_event(device))
         sizes = [B for B in (1, 2, 4, 8) if most_views >= B]
-        lanes = [held.enter_context(_open_lane(device, model, B)) for B in sizes]
+        lanes = [held.enter_context(open_lane(device, model, B)) for B in sizes]
         held.callback(stream.synchronize)
         slot = Slot(device, model, stream, lanes, done)
         held.callback(slot.close)
         held.callback(stream.synchronize)
         yield slot
-
-
-@contextmanager
-def _open_lane(device: Device, model: Model, views: int) -> Iterator[Lane]:
-    spec, trunk = model.spec, model.trunk
-    shape = ScanShape(views, spec.patches, model.k)
-    with ExitStack() as held:
-        pixels = held.enter_context(
-            device_array(device, (views, spec.size_px, spec.size_px, 3), np.uint8)
-        )
-        features = held.enter_context(
-            device_array(device, (views * spec.patches, trunk.dimensions), np.float32)
-        )
-        it = held.enter_context(trunk.open_pass(pixels, features))
-        scan = held.enter_context(open_scan(device, model.banks, shape, features))
-        judge = held.enter_context(open_judge(device, model.heads, scan))
-        yield Lane(pixels, features, it, scan, judge)
 
 
 def _padded(views: Sequence[tuple[int, View]], places: int) -> list[tuple[int, View]]:

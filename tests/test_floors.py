@@ -75,7 +75,7 @@ EDGE = {
     },
     "tools": {
         *("backlog", "bank_rows", "bank_scan", "batches", "bundle_folder", "device"),
-        *("device_bank", "device_heads", "device_pixels", "graphs", "health", "intake"),
+        *("device_bank", "device_heads", "device_pixels", "graphs", "health", "intake", "lane"),
         *("log_lines", "outcome", "resize", "scorer", "settings", "slot", "sockets"),
         *("state_dir", "streams", "tensorrt_engine", "trunk", "workers"),
         *("kernels.arguments", "kernels.binary", "kernels.build"),

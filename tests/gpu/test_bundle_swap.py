@@ -194,7 +194,7 @@ def test_a_station_swaps_under_load_and_every_verdict_names_its_bank(
                 camera.send(FRAME)
                 if i == 20:
                     station.offer(new)
-            while station._running().bundle is not new:
+            while station.scorer.bundle is not new:
                 camera.send(FRAME)
                 time.sleep(0.002)  # a camera of 500 Hz
             for _ in range(10):

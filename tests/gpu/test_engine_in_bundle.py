@@ -128,7 +128,7 @@ def test_a_station_runs_the_engine_for_its_chip(folder, machine, tmp_path, asked
     with context() as owner:
         station = Station(settings, standby.open_scorer(settings, bundle, warm_up), owner)
         with station.running(), Camera(station.frames_address) as camera:
-            assert "emulated sm_86" in station._running().name
+            assert "emulated sm_86" in station.scorer.name
             camera.send(good_frame("bolt"), product="bolt")
             camera.send(bad_frame("nut", 1, 50), product="nut")
             camera.send(good_frame("nut"))

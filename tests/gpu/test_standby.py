@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import pytest
 
-from edge import gpu_scorer, standby
+from edge import slot, standby
 from edge.bundle_folder import open_bundle
 from edge.camera import Camera
 from edge.check import warm_up
@@ -101,7 +101,7 @@ def test_frames_under_way_are_answered_and_the_gpu_is_opened_again(line):
 
 
 def test_a_gpu_that_hangs_is_left_alone_and_the_cpu_goes_on(line, monkeypatch):
-    monkeypatch.setattr(gpu_scorer, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(slot, "PATIENCE_S", 0.05)
     scorer = line.scorer()
     with line.driver.hanging():
         submit(scorer)
@@ -173,7 +173,7 @@ def test_a_gpu_that_cannot_be_opened_again_is_replaced_by_the_cpu(line, monkeypa
 
 
 def test_a_batch_for_the_gpu_is_scored_by_the_cpu_that_took_its_place(line, monkeypatch):
-    monkeypatch.setattr(gpu_scorer, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(slot, "PATIENCE_S", 0.05)
     scorer = line.scorer()
     with line.driver.hanging():
         submit(scorer)

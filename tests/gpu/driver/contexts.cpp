@@ -32,7 +32,8 @@ void end(Context* context) {
     if (!context->alive) return;
     context->alive = false;
     --counters.contexts;
-    broken = CUDA_SUCCESS; // an error ends a context; the next one starts afresh
+    if (broken) forget_all_work(); // it will never be done, and is not to be done in the next one
+    broken = CUDA_SUCCESS;         // an error ends a context; the next one starts afresh
 }
 
 } // namespace

@@ -114,6 +114,9 @@ CUresult issue(const StreamRef& stream, Work work);
 CUresult run_until(const StreamRef& stream, std::uint64_t ticket);
 CUresult run_everything();
 
+// Drops whatever waits on any stream: its context has ended with an error.
+void forget_all_work();
+
 // Refuses what would wait for a stream whose work is being captured.
 CUresult spoils(const StreamRef& stream);
 

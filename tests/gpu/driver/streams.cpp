@@ -77,6 +77,13 @@ CUresult run_everything() {
     return broken;
 }
 
+void forget_all_work() {
+    for (const StreamRef& each : streams) {
+        each->waiting.clear();
+        each->done = each->issued;
+    }
+}
+
 CUresult spoils(const StreamRef& stream) {
     if (!stream->capture) return CUDA_SUCCESS;
     stream->capture->spoilt = true;
