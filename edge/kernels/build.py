@@ -24,8 +24,12 @@ from inspection.errors import DeviceError
 
 log = logging.getLogger(__name__)
 
-TARGETS = (75, 80, 86, 87, 89, 90, 120)
-"""Compute capabilities with machine code of their own; the last one also as PTX."""
+TARGETS = (75, 80, 86, 87, 89, 90, 100, 110, 120)
+"""Compute capabilities with machine code of their own; the last one also as PTX. Orin is 87, and
+Thor 110. A compiler that does not know the newest, as that of JetPack 6, leaves them out."""
+
+COMPRESSES = (12, 8)
+"""The first nvcc that can be asked for a small binary."""
 
 SOURCE = "kernels.cu"
 
@@ -74,8 +78,8 @@ def build_by_nvcc(
 
     Args:
         output: Folder for both files.
-        nvcc: The compiler, of CUDA 12.8 or later: older ones do not know capability 12.0.
-        targets: Compute capabilities times ten.
+        nvcc: The compiler, of CUDA 12.
+        targets: Compute capabilities times ten; those that it does not know are left out.
         folder: Where the sources lie.
 
     Raises:
@@ -86,20 +90,45 @@ def build_by_nvcc(
             f"there is no {nvcc} on the path; install the CUDA toolkit, or build for the chip at "
             "hand with --nvrtc"
         )
+    targets = _known(nvcc, targets)
+    version = _version(nvcc)
+    size = ["--compress-mode=size"] if version[:2] >= COMPRESSES else []
     codes = [f"arch=compute_{target},code=sm_{target}" for target in targets]
     codes.append(f"arch=compute_{targets[-1]},code=compute_{targets[-1]}")
     with tempfile.TemporaryDirectory() as work:
         binary = Path(work) / "kernels.fatbin"
         _run(
-            [nvcc, "-O3", *OPTIONS, "-fatbin", "--compress-mode=size", "-Werror", "all-warnings"]
+            [nvcc, "-O3", *OPTIONS, "-fatbin", *size, "-Werror", "all-warnings"]
             + [part for code in codes for part in ("-gencode", code)]
             + ["-o", str(binary), str(folder / SOURCE)]
         )
         built = binary.read_bytes()
-    version = re.search(r"V([\d.]+)", _run([nvcc, "--version"]))
     names = (*(f"sm_{target}" for target in targets), f"compute_{targets[-1]}")
-    write_binary(output, built, f"nvcc {version[1] if version else 'unknown'}", names)
+    write_binary(output, built, f"nvcc {'.'.join(map(str, version))}", names)
     log.info("built %d KiB for %s in %s", len(built) >> 10, " ".join(names), output)
+
+
+def _known(nvcc: str, targets: Sequence[int]) -> list[int]:
+    """Give the targets that a compiler knows.
+
+    Raises:
+        DeviceError: It knows none.
+    """
+    listed = {
+        int(name.removeprefix("compute_").rstrip("af"))
+        for name in _run([nvcc, "--list-gpu-arch"]).split()
+    }
+    known = [target for target in targets if target in listed]
+    if not known:
+        raise DeviceError(f"{nvcc} knows none of {list(targets)}; use that of CUDA 12 or later")
+    if left_out := [f"sm_{target}" for target in targets if target not in listed]:
+        log.info("%s does not know %s: left out", nvcc, " ".join(left_out))
+    return known
+
+
+def _version(nvcc: str) -> tuple[int, ...]:
+    found = re.search(r"V(\d+(?:\.\d+)*)", _run([nvcc, "--version"]))
+    return tuple(map(int, found[1].split("."))) if found else (0, 0)
 
 
 def build_by_nvrtc(chip: tuple[int, int], output: Path, folder: Path = FOLDER) -> None:

@@ -127,6 +127,48 @@ def test_nvcc_builds_what_the_loader_takes(tmp_path):
     assert described["compiler"].startswith("nvcc 1")
 
 
+def old_nvcc(tmp_path, known, version):
+    """A compiler that writes down what it is asked, and knows some chips."""
+    script = tmp_path / "nvcc"
+    script.write_text(
+        "#!/bin/sh\n"
+        f'[ "$1" = --list-gpu-arch ] && {{ printf "compute_%s\\n" {known}; exit; }}\n'
+        f'[ "$1" = --version ] && {{ echo "release, V{version}"; exit; }}\n'
+        f'echo "$@" > {tmp_path}/asked\n'
+        'while [ "$1" != -o ]; do shift; done; echo built > "$2"\n'
+    )
+    script.chmod(0o755)
+    return str(script)
+
+
+@pytest.mark.parametrize(
+    ("known", "version", "targets", "compresses"),
+    [
+        ("75 80 86 87 89 90", "12.6.68", "75 80 86 87 89 90", False),
+        ("75 80 86 87 88 89 90 100 110 120", "13.0.88", "75 80 86 87 89 90 100 110 120", True),
+    ],
+    ids=["JetPack 6", "JetPack 7"],
+)
+def test_the_kernels_are_built_for_every_chip_that_the_compiler_knows(
+    tmp_path, known, version, targets, compresses
+):
+    out = tmp_path / "out"
+
+    build.build_by_nvcc(out, old_nvcc(tmp_path, known, version))
+
+    newest = targets.split()[-1]
+    described = json.loads((out / binary.DESCRIPTION).read_text())
+    assert described["targets"] == [*(f"sm_{t}" for t in targets.split()), f"compute_{newest}"]
+    assert described["compiler"] == f"nvcc {version}"
+    asked = (tmp_path / "asked").read_text()
+    assert ("--compress-mode=size" in asked) == compresses
+
+
+def test_a_compiler_that_knows_no_chip_of_ours_is_refused(tmp_path):
+    with pytest.raises(DeviceError, match="knows none of"):
+        build.build_by_nvcc(tmp_path / "out", old_nvcc(tmp_path, "50 52", "11.0.1"))
+
+
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="there is no nvcc")
 def test_what_nvcc_refuses_is_shown_and_leaves_no_binary(tmp_path):
     sources = tmp_path / "sources"
