@@ -13,7 +13,8 @@ from typing import Any
 from rich.console import Console
 
 from edge.camera import STATION, Camera
-from edge.doctor import Finding, State, examine
+from edge.doctor import examine
+from edge.findings import Finding, State
 from edge.log_lines import log_to_stderr
 from edge.proof import print_proof, proof_as_json, prove
 from edge.replay import find_images, replay
@@ -84,9 +85,9 @@ def _print_findings(findings: Sequence[Finding]) -> None:
     styles = {State.FINE: "green", State.LACKING: "yellow", State.BROKEN: "bold red"}
     for each in findings:
         console.print(f"{each.state.value:<8}", style=styles[each.state], end="")
-        console.print(f"{each.what:<12}{each.found}")
+        console.print(f"{each.what:<14}{each.found}")
         if each.remedy:
-            console.print(f"{'':<20}→ {each.remedy}")
+            console.print(f"{'':<22}→ {each.remedy}")
 
 
 def _camera(given: argparse.Namespace) -> int:
@@ -187,7 +188,7 @@ def _add_doctor(verb: argparse.ArgumentParser) -> None:
     _add_settings(verb)
     verb.description = (
         "Nothing is changed. Exit 1 if a station with these settings cannot run here. What only a "
-        "GPU needs may be lacking: it is looked at too, and no station of this version uses it yet."
+        "GPU needs may be lacking, unless --scorer gpu insists on one."
     )
 
 

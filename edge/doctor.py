@@ -7,30 +7,24 @@ station scores on the CPU. `edge.check` proves the model itself.
 from __future__ import annotations
 
 import ctypes
-import importlib.metadata
-import importlib.util
-import json
 import os
 import platform
 import shutil
 import subprocess
-from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 
 import zmq
 
 from edge.bundle_folder import open_bundle, verify_files
-from edge.device import OLDEST_CAPABILITY, open_device
-from edge.kernels.binary import BINARY, DESCRIPTION, FOLDER, read_binary
+from edge.findings import Finding, State, user
+from edge.gpu_looks import look_at_gpu
+from edge.kernels.binary import FOLDER
 from edge.settings import StationSettings
+from inspection.bundle import Bundle
 from inspection.errors import DualbankError
 
 LEDGER_BYTES = 1 << 30
 """Room for verdicts beside the label queue: about two million of them."""
-
-TENSORRT = ((10, 3), (12, 0))
-"""TensorRT from the first version to before the second."""
 
 TEGRA = Path("/etc/nv_tegra_release")
 """Only a Jetson has it."""
@@ -41,31 +35,6 @@ UNSYNCHRONISED = 5
 """What adjtimex says of a clock that nobody sets: TIME_ERROR."""
 
 
-class State(Enum):
-    """How bad a finding is."""
-
-    FINE = "fine"
-    LACKING = "lacking"
-    BROKEN = "broken"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at.
-
-    Attributes:
-        what: Its name.
-        state: `BROKEN` keeps a station from running as it is set; `LACKING` does not.
-        found: What is there.
-        remedy: What to do; empty if it is fine.
-    """
-
-    what: str
-    state: State
-    found: str
-    remedy: str = ""
-
-
 def examine(settings: StationSettings, kernels: Path = FOLDER) -> list[Finding]:
     """Look at everything; what cannot be looked at is a finding too.
 
@@ -73,34 +42,33 @@ def examine(settings: StationSettings, kernels: Path = FOLDER) -> list[Finding]:
         settings: Of the station that is to run here, or runs.
         kernels: Folder of the built kernels.
     """
+    about_bundle, bundle = _bundle(settings)
     return [
-        _bundle(settings),
+        about_bundle,
         _state_dir(settings),
         _disk(settings),
         _address("frames", settings.frames),
         _address("verdicts", settings.verdicts),
         _clock(),
         _power(),
-        _driver(),
-        _pycuda(),
-        _kernels(kernels),
-        _gpu(kernels),
-        _tensorrt(),
+        *look_at_gpu(settings, bundle, kernels),
     ]
 
 
-def _bundle(settings: StationSettings) -> Finding:
+def _bundle(settings: StationSettings) -> tuple[Finding, Bundle | None]:
+    """Look at the bundle, and give it if it is whole."""
     if settings.bundle is None:
-        return Finding(
-            "bundle", State.BROKEN, "none is set", "give the station one: --bundle DIR, or in TOML"
-        )
+        remedy = "give the station one: --bundle DIR, or in TOML"
+        return Finding("bundle", State.BROKEN, "none is set", remedy), None
     try:
         bundle = open_bundle(settings.bundle)
         files = verify_files(bundle)
     except DualbankError as error:
-        return Finding("bundle", State.BROKEN, str(error), "copy the bundle to this machine again")
+        remedy = "copy the bundle to this machine again"
+        return Finding("bundle", State.BROKEN, str(error), remedy), None
     products = ", ".join(bundle.normal.categories)
-    return Finding("bundle", State.FINE, f"{bundle.id[:12]}, {files} files whole: {products}")
+    found = f"{bundle.id[:12]}, {files} files whole: {products}"
+    return Finding("bundle", State.FINE, found), bundle
 
 
 def _state_dir(settings: StationSettings) -> Finding:
@@ -113,14 +81,14 @@ def _state_dir(settings: StationSettings) -> Finding:
             "state_dir",
             State.BROKEN,
             f"{place} is not there, and {parent} may not be written",
-            f"sudo install -d -m 700 -o {_user()} {place.absolute()}",
+            f"sudo install -d -m 700 -o {user()} {place.absolute()}",
         )
     if not place.is_dir() or not os.access(place, os.R_OK | os.W_OK | os.X_OK):
         return Finding(
             "state_dir",
             State.BROKEN,
-            f"{place} is no folder that {_user()} may read and write",
-            f"sudo chown -R {_user()} {place.absolute()}",
+            f"{place} is no folder that {user()} may read and write",
+            f"sudo chown -R {user()} {place.absolute()}",
         )
     if place.stat().st_mode & 0o077:
         return Finding(
@@ -129,7 +97,7 @@ def _state_dir(settings: StationSettings) -> Finding:
             f"other users may look into {place}",
             f"chmod 700 {place.absolute()}",
         )
-    return Finding("state_dir", State.FINE, f"{place} is {_user()}'s own")
+    return Finding("state_dir", State.FINE, f"{place} is {user()}'s own")
 
 
 def _disk(settings: StationSettings) -> Finding:
@@ -178,8 +146,8 @@ def _ipc_address(name: str, socket: Path) -> Finding:
         return Finding(
             name,
             State.BROKEN,
-            f"{socket.parent} is no folder that {_user()} may write",
-            f"sudo install -d -m 700 -o {_user()} {socket.parent}",
+            f"{socket.parent} is no folder that {user()} may write",
+            f"sudo install -d -m 700 -o {user()} {socket.parent}",
         )
     return Finding(name, State.FINE, f"ipc://{socket} " + ("exists" if socket.exists() else "fits"))
 
@@ -213,85 +181,3 @@ def _power() -> Finding:
     if "MAXN" in mode:
         return Finding("power mode", State.FINE, mode)
     return Finding("power mode", State.LACKING, f"{mode}: chips run below their clocks", FASTEST)
-
-
-def _driver() -> Finding:
-    try:
-        library = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return Finding(
-            "driver",
-            State.LACKING,
-            "no NVIDIA driver",
-            "install it from the system's packages; on a Jetson it comes with JetPack",
-        )
-    version = ctypes.c_int()
-    if library.cuDriverGetVersion(ctypes.byref(version)) != 0:
-        return Finding("driver", State.LACKING, "the driver does not answer", "restart the machine")
-    return Finding(
-        "driver", State.FINE, f"CUDA {version.value // 1000}.{version.value % 1000 // 10}"
-    )
-
-
-def _pycuda() -> Finding:
-    if importlib.util.find_spec("pycuda") is None:
-        return Finding("pycuda", State.LACKING, "not installed", "pip install 'dualbank[gpu]'")
-    version = importlib.metadata.version("pycuda")
-    try:
-        import pycuda.driver  # noqa: F401
-    except ImportError as error:
-        return Finding(
-            "pycuda",
-            State.LACKING,
-            f"{version} cannot be loaded: {error}",
-            "install the driver; if it is there, pip install --no-binary :all: --force pycuda",
-        )
-    return Finding("pycuda", State.FINE, version)
-
-
-def _kernels(folder: Path) -> Finding:
-    try:
-        image = read_binary(folder)
-        targets = json.loads((folder / DESCRIPTION).read_text())["targets"]
-    except DualbankError as error:
-        found, _, remedy = str(error).partition("; ")
-        return Finding("kernels", State.LACKING, found, remedy)
-    found = f"{BINARY}, {len(image) >> 10} KiB for {' '.join(targets)}"
-    return Finding("kernels", State.FINE, found)
-
-
-def _gpu(kernels: Path) -> Finding:
-    """Open the GPU as a station would: driver, chip and kernels together."""
-    try:
-        with open_device(kernels=kernels) as device:
-            major, minor = device.capability
-            return Finding("GPU", State.FINE, f"{device.name}, compute capability {major}.{minor}")
-    except DualbankError as error:
-        oldest = ".".join(map(str, OLDEST_CAPABILITY))
-        return Finding(
-            "GPU",
-            State.LACKING,
-            str(error).partition("; ")[0],
-            f"mend what is lacking above; a chip needs compute capability {oldest} or later",
-        )
-
-
-def _tensorrt() -> Finding:
-    oldest, beyond = TENSORRT
-    wanted = f"{oldest[0]}.{oldest[1]} to {beyond[0] - 1}.x"
-    try:
-        version = importlib.metadata.version("tensorrt")
-    except importlib.metadata.PackageNotFoundError:
-        return Finding(
-            "TensorRT",
-            State.LACKING,
-            "not installed",
-            f"install TensorRT {wanted}; on a Jetson it comes with JetPack (python3-libnvinfer)",
-        )
-    if oldest <= tuple(int(part) for part in version.split(".")[:2]) < beyond:
-        return Finding("TensorRT", State.FINE, version)
-    return Finding("TensorRT", State.LACKING, version, f"install TensorRT {wanted}")
-
-
-def _user() -> str:
-    return os.environ.get("USER") or str(os.getuid())

@@ -75,7 +75,8 @@ EDGE = {
     },
     "tools": {
         *("backlog", "bank_rows", "bank_scan", "batches", "bundle_folder", "device"),
-        *("device_bank", "device_heads", "device_pixels", "graphs", "health", "intake", "lane"),
+        *("device_bank", "device_heads", "device_pixels", "findings", "gpu_looks", "graphs"),
+        *("health", "intake", "lane"),
         *("log_lines", "outcome", "resize", "scorer", "settings", "slot", "sockets"),
         *("state_dir", "streams", "tensorrt_engine", "trunk", "workers"),
         *("kernels.arguments", "kernels.binary", "kernels.build"),

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import shutil
 from collections import namedtuple
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import zmq
 
-from edge import doctor
+from edge import doctor, gpu_looks
 from edge.cli import DONE, FAILED, main
-from edge.doctor import Finding, State, examine
+from edge.doctor import examine
+from edge.findings import Finding, State
 from edge.settings import StationSettings
 from tests.bundles import write_tiny_bundle
 
@@ -163,9 +166,67 @@ def test_a_jetson_below_its_clocks_is_told_of(
 def test_tensorrt_must_be_of_a_version_that_engines_are_built_for(
     settings: StationSettings, monkeypatch: pytest.MonkeyPatch, version: str, state: State
 ) -> None:
-    monkeypatch.setattr(importlib.metadata, "version", lambda package: version)
+    installed = {"tensorrt": SimpleNamespace(__version__=version)}
+    monkeypatch.setattr(gpu_looks, "installed", lambda: installed)
 
     assert found(settings, "TensorRT").state is state
+
+
+def test_tensorrt_rtx_will_do_as_well_and_nothing_will_not(
+    settings: StationSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rtx = {"tensorrt_rtx": SimpleNamespace(__version__="1.7.1")}
+    monkeypatch.setattr(gpu_looks, "installed", lambda: rtx)
+    assert found(settings, "TensorRT") == Finding("TensorRT", State.FINE, "tensorrt_rtx 1.7.1")
+
+    monkeypatch.setattr(gpu_looks, "installed", dict)
+    assert found(settings, "TensorRT").state is State.LACKING
+
+
+def test_device_nodes_that_this_user_may_not_open_are_named(
+    settings: StationSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    devices = tmp_path / "dev"
+    for name in ("nvmap", "nvhost-ctrl-gpu", "nvgpu/igpu0/ctrl", "nvidia0", "null"):
+        (devices / name).parent.mkdir(parents=True, exist_ok=True)
+        (devices / name).touch()
+    monkeypatch.setattr(gpu_looks, "DEVICES", devices)
+    assert "4 device nodes" in found(settings, "permissions").found
+
+    closed = {devices / "nvmap"}
+    monkeypatch.setattr(os, "access", lambda place, mode: Path(place) not in closed)
+    finding = found(settings, "permissions")
+
+    assert finding.state is State.LACKING
+    assert str(devices / "nvmap") in finding.found
+    assert "usermod -aG video,render" in finding.remedy
+
+
+def test_without_what_records_graphs_the_remedy_names_it(
+    settings: StationSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = importlib.metadata.version
+
+    def version(package: str) -> str:
+        if package == "cuda-bindings":
+            raise importlib.metadata.PackageNotFoundError(package)
+        return real(package)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+
+    assert "cuda-bindings==" in found(settings, "cuda-bindings").remedy
+
+
+def test_who_insists_on_a_gpu_has_a_broken_station_without_one(
+    settings: StationSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu_looks, "installed", dict)
+
+    assert found(settings, "engine").state is State.FINE
+    assert found(settings, "TensorRT").state is State.LACKING
+    assert found(settings, "TensorRT", scorer="gpu").state is State.BROKEN
+    assert found(settings, "engine", scorer="gpu").state is State.BROKEN
+    assert found(settings, "disk", scorer="gpu").state is State.FINE
 
 
 def test_the_command_fails_if_a_station_could_not_run(

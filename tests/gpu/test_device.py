@@ -16,7 +16,8 @@ from edge.device import (
     open_stream,
     page_locked,
 )
-from edge.doctor import State, examine
+from edge.doctor import examine
+from edge.findings import State
 from edge.kernels import binary
 from edge.settings import StationSettings
 from inspection.errors import DeviceError

@@ -1,0 +1,186 @@
+"""Looks at what only a GPU needs of a machine: driver, permissions, libraries, kernels, engine.
+
+Nothing is changed. Without any of it a station scores on the CPU.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.metadata
+import importlib.util
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from edge.device import OLDEST_CAPABILITY, open_device
+from edge.findings import Finding, State, user
+from edge.kernels.binary import BINARY, DESCRIPTION, read_binary
+from edge.settings import StationSettings
+from edge.tensorrt_engine import engine_of, installed
+from inspection.bundle import Bundle
+from inspection.engines import is_engine
+from inspection.errors import DeviceError, DualbankError
+
+TENSORRT = ((10, 3), (12, 0))
+"""TensorRT from the first version to before the second."""
+
+DEVICES = Path("/dev")
+
+NODES = ("nvidia[0-9]*", "nvidiactl", "nvidia-uvm", "nvmap", "nvhost-*gpu*", "nvgpu/*/*")
+"""Device nodes that CUDA opens, on cards and on Jetsons."""
+
+
+def look_at_gpu(settings: StationSettings, bundle: Bundle | None, kernels: Path) -> list[Finding]:
+    """Look at everything that only a GPU needs, in the order in which each needs the other.
+
+    Args:
+        settings: With `scorer = "gpu"`, what is lacking keeps the station from running.
+        bundle: Whose engine would run; None if it cannot be read.
+        kernels: Folder of the built kernels.
+    """
+    findings = [
+        _driver(),
+        _permissions(DEVICES),
+        _pycuda(),
+        _cuda_bindings(),
+        _kernels(kernels),
+        _gpu(kernels),
+        _tensorrt(),
+        _engine(bundle, settings, kernels),
+    ]
+    if settings.scorer != "gpu":
+        return findings
+    return [
+        replace(each, state=State.BROKEN) if each.state is State.LACKING else each
+        for each in findings
+    ]
+
+
+def _driver() -> Finding:
+    try:
+        library = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return Finding(
+            "driver",
+            State.LACKING,
+            "no NVIDIA driver",
+            "install it from the system's packages; on a Jetson it comes with JetPack",
+        )
+    version = ctypes.c_int()
+    if library.cuDriverGetVersion(ctypes.byref(version)) != 0:
+        return Finding("driver", State.LACKING, "the driver does not answer", "restart the machine")
+    return Finding(
+        "driver", State.FINE, f"CUDA {version.value // 1000}.{version.value % 1000 // 10}"
+    )
+
+
+def _permissions(devices: Path) -> Finding:
+    """Look whether this user may open the GPU's device nodes, where there are any."""
+    nodes = sorted({each for pattern in NODES for each in devices.glob(pattern)})
+    closed = [str(each) for each in nodes if not os.access(each, os.R_OK | os.W_OK)]
+    if closed:
+        return Finding(
+            "permissions",
+            State.LACKING,
+            f"{user()} may not open {', '.join(closed[:3])}",
+            f"sudo usermod -aG video,render {user()}, and log in again",
+        )
+    found = f"{len(nodes)} device nodes of NVIDIA's, all open" if nodes else "nothing to open"
+    return Finding("permissions", State.FINE, found)
+
+
+def _pycuda() -> Finding:
+    if importlib.util.find_spec("pycuda") is None:
+        return Finding("pycuda", State.LACKING, "not installed", "pip install 'dualbank[gpu]'")
+    version = importlib.metadata.version("pycuda")
+    try:
+        import pycuda.driver  # noqa: F401
+    except ImportError as error:
+        return Finding(
+            "pycuda",
+            State.LACKING,
+            f"{version} cannot be loaded: {error}",
+            "install the driver; if it is there, pip install --no-binary :all: --force pycuda",
+        )
+    return Finding("pycuda", State.FINE, version)
+
+
+def _cuda_bindings() -> Finding:
+    try:
+        version = importlib.metadata.version("cuda-bindings")
+    except importlib.metadata.PackageNotFoundError:
+        return Finding(
+            "cuda-bindings",
+            State.LACKING,
+            "not installed, so that no work can be recorded",
+            "pip install 'cuda-bindings==M.*', M the CUDA version of the driver above: 12 or 13",
+        )
+    return Finding("cuda-bindings", State.FINE, version)
+
+
+def _kernels(folder: Path) -> Finding:
+    try:
+        image = read_binary(folder)
+        targets = json.loads((folder / DESCRIPTION).read_text())["targets"]
+    except DualbankError as error:
+        found, _, remedy = str(error).partition("; ")
+        return Finding("kernels", State.LACKING, found, remedy)
+    found = f"{BINARY}, {len(image) >> 10} KiB for {' '.join(targets)}"
+    return Finding("kernels", State.FINE, found)
+
+
+def _gpu(kernels: Path) -> Finding:
+    """Open the GPU as a station would: driver, chip and kernels together."""
+    try:
+        with open_device(kernels=kernels) as device:
+            major, minor = device.capability
+            return Finding("GPU", State.FINE, f"{device.name}, compute capability {major}.{minor}")
+    except DualbankError as error:
+        oldest = ".".join(map(str, OLDEST_CAPABILITY))
+        return Finding(
+            "GPU",
+            State.LACKING,
+            str(error).partition("; ")[0],
+            f"mend what is lacking above; a chip needs compute capability {oldest} or later",
+        )
+
+
+def _tensorrt() -> Finding:
+    oldest, beyond = TENSORRT
+    wanted = f"{oldest[0]}.{oldest[1]} to {beyond[0] - 1}.x"
+    libraries = {name: str(module.__version__) for name, module in installed().items()}
+    if not libraries:
+        return Finding(
+            "TensorRT",
+            State.LACKING,
+            "not installed, or not for this Python",
+            f"install TensorRT {wanted}; on a Jetson it comes with JetPack (python3-libnvinfer), "
+            "and a virtual environment sees it with --system-site-packages",
+        )
+    found = ", ".join(f"{name} {version}" for name, version in libraries.items())
+    version = libraries.get("tensorrt")
+    if version is None or oldest <= tuple(map(int, version.split(".")[:2])) < beyond:
+        return Finding("TensorRT", State.FINE, found)
+    return Finding("TensorRT", State.LACKING, found, f"install TensorRT {wanted}")
+
+
+def _engine(bundle: Bundle | None, settings: StationSettings, kernels: Path) -> Finding:
+    """Choose the engine that a station would run here."""
+    if bundle is None:
+        return Finding("engine", State.LACKING, "no bundle to find one in", "see bundle, above")
+    if settings.scorer == "cpu" or (
+        settings.scorer == "auto" and not any(map(is_engine, bundle.manifest.files))
+    ):
+        return Finding("engine", State.FINE, "none is asked for: the CPU scores")
+    versions = {name: str(module.__version__) for name, module in installed().items()}
+    try:
+        with open_device(settings.gpu, kernels) as device:
+            return Finding(
+                "engine", State.FINE, engine_of(bundle, versions, device.capability).name
+            )
+    except DeviceError as error:
+        found, _, remedy = str(error).partition("; run ")
+        return Finding(
+            "engine", State.LACKING, found, remedy or "mend what is lacking above, then build one"
+        )
