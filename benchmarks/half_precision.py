@@ -66,7 +66,7 @@ def main() -> int:
         name: round(float(np.mean([each[name] for each in figures["categories"].values()])), 4)
         for name in ("auroc_fp32", "auroc_fp16")
     }
-    print(record("half-precision", figures))
+    print(record("half_precision", figures))
     return 0
 
 
@@ -126,7 +126,7 @@ def golden_errors(half: Bundle) -> dict[str, Any]:
         "score_error_max": float(f"{max(each.score_error for each in found):.2g}"),
         "map_error_max": float(f"{max(each.map_error for each in found):.2g}"),
         "other_verdicts": sum(not each.same_verdict for each in found),
-        "tolerance": TOLERANCE["fp16"],
+        "tolerance": TOLERANCE["fp16"]._asdict(),
         "hold": all(each.holds for each in found),
     }
 

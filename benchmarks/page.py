@@ -20,6 +20,7 @@ from benchmarks.sections import (
     bank_scan,
     few_labelled,
     frames,
+    half_precision,
     peers,
     station,
     systems,
@@ -46,6 +47,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[dict[str, Any]], str]], ...] = (
     ("Memory of a fit", "memory", bank_rows.memory),
     ("Letterbox and tiles", "tiling", frames.tiling),
     ("Large frames", "large_frames", frames.large),
+    ("Half precision", "half_precision", half_precision.section),
     ("Bank scan", "bank_scan", bank_scan.section),
     ("Station", "station", station.section),
 )

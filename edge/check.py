@@ -15,9 +15,10 @@ from edge.scorer import Provable, Question, Scored, Scorer
 from inspection.bundle import GOLDEN, Bundle
 from inspection.errors import BundleError, ParityError
 from inspection.golden import (
-    RELATIVE_TOLERANCE,
+    EXACT,
     Agreement,
     GoldenFrame,
+    Tolerance,
     agreement,
     golden_from_bytes,
     oracle_agreement,
@@ -73,14 +74,14 @@ def check_all(bundle: Bundle, scorer: OnnxScorer) -> list[GoldenResult]:
 
 
 def check_runtime(
-    bundle: Bundle, scorer: Provable, tolerance: float = RELATIVE_TOLERANCE
+    bundle: Bundle, scorer: Provable, tolerance: Tolerance = EXACT
 ) -> list[GoldenResult]:
     """Ask every golden frame of a scorer that has nothing else to do.
 
     Args:
         bundle: The scorer's.
         scorer: Any.
-        tolerance: Relative, of scores and maps.
+        tolerance: Of scores and maps.
 
     Raises:
         BundleError: The golden frames do not fit the bundle.
@@ -93,7 +94,7 @@ def check_runtime(
     ]
 
 
-def warm_up(bundle: Bundle, scorer: Provable, tolerance: float = RELATIVE_TOLERANCE) -> None:
+def warm_up(bundle: Bundle, scorer: Provable, tolerance: Tolerance = EXACT) -> None:
     """Ask one golden frame of every product, without the oracle: it is slow, and `check` asks it.
 
     Raises:
@@ -153,7 +154,7 @@ def golden_frames(bundle: Bundle) -> tuple[GoldenFrame, ...]:
 
 
 def _ask(
-    bundle: Bundle, scorer: Provable, number: int, golden: GoldenFrame, tolerance: float
+    bundle: Bundle, scorer: Provable, number: int, golden: GoldenFrame, tolerance: Tolerance
 ) -> GoldenResult:
     prepared = scorer.canvas_of(golden.frame)
     apart = np.abs(prepared.astype(np.int16) - golden.prepared.astype(np.int16))

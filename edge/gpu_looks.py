@@ -39,13 +39,14 @@ def look_at_gpu(settings: StationSettings, bundle: Bundle | None, kernels: Path)
         bundle: Whose engine would run; None if it cannot be read.
         kernels: Folder of the built kernels.
     """
+    driver, cuda = _driver()
     findings = [
-        _driver(),
+        driver,
         _permissions(DEVICES),
         _pycuda(),
-        _cuda_bindings(),
+        _cuda_bindings(cuda),
         _kernels(kernels),
-        _gpu(kernels),
+        _gpu(settings, kernels),
         _tensorrt(),
         _engine(bundle, settings, kernels),
     ]
@@ -57,22 +58,19 @@ def look_at_gpu(settings: StationSettings, bundle: Bundle | None, kernels: Path)
     ]
 
 
-def _driver() -> Finding:
+def _driver() -> tuple[Finding, int | None]:
+    """Look at the driver, and give the CUDA major version that it can serve, if it is there."""
     try:
         library = ctypes.CDLL("libcuda.so.1")
     except OSError:
-        return Finding(
-            "driver",
-            State.LACKING,
-            "no NVIDIA driver",
-            "install it from the system's packages; on a Jetson it comes with JetPack",
-        )
+        remedy = "install it from the system's packages; on a Jetson it comes with JetPack"
+        return Finding("driver", State.LACKING, "no NVIDIA driver", remedy), None
     version = ctypes.c_int()
     if library.cuDriverGetVersion(ctypes.byref(version)) != 0:
-        return Finding("driver", State.LACKING, "the driver does not answer", "restart the machine")
-    return Finding(
-        "driver", State.FINE, f"CUDA {version.value // 1000}.{version.value % 1000 // 10}"
-    )
+        silent = "the driver does not answer"
+        return Finding("driver", State.LACKING, silent, "restart the machine"), None
+    major, minor = version.value // 1000, version.value % 1000 // 10
+    return Finding("driver", State.FINE, f"CUDA {major}.{minor}"), major
 
 
 def _permissions(devices: Path) -> Finding:
@@ -106,16 +104,22 @@ def _pycuda() -> Finding:
     return Finding("pycuda", State.FINE, version)
 
 
-def _cuda_bindings() -> Finding:
+def _cuda_bindings(cuda: int | None) -> Finding:
+    """Look for the bindings; those of a later CUDA major version than the driver's will not do.
+
+    Source: installation guide of cuda-bindings 13, which asks for a driver of CUDA 13.
+    """
+    remedy = f"pip install 'cuda-bindings=={cuda or 'M'}.*'"
+    if cuda is None:
+        remedy += ", M the CUDA major version of the driver"
     try:
         version = importlib.metadata.version("cuda-bindings")
     except importlib.metadata.PackageNotFoundError:
-        return Finding(
-            "cuda-bindings",
-            State.LACKING,
-            "not installed, so that no work can be recorded",
-            "pip install 'cuda-bindings==M.*', M the CUDA version of the driver above: 12 or 13",
-        )
+        absent = "not installed, so that no work can be recorded"
+        return Finding("cuda-bindings", State.LACKING, absent, remedy)
+    if cuda is not None and int(version.split(".")[0]) > cuda:
+        newer = f"{version} is for drivers of a later CUDA than {cuda}"
+        return Finding("cuda-bindings", State.LACKING, newer, remedy)
     return Finding("cuda-bindings", State.FINE, version)
 
 
@@ -130,10 +134,10 @@ def _kernels(folder: Path) -> Finding:
     return Finding("kernels", State.FINE, found)
 
 
-def _gpu(kernels: Path) -> Finding:
+def _gpu(settings: StationSettings, kernels: Path) -> Finding:
     """Open the GPU as a station would: driver, chip and kernels together."""
     try:
-        with open_device(kernels=kernels) as device:
+        with open_device(settings.gpu, kernels) as device:
             major, minor = device.capability
             return Finding("GPU", State.FINE, f"{device.name}, compute capability {major}.{minor}")
     except DualbankError as error:
@@ -159,10 +163,14 @@ def _tensorrt() -> Finding:
             "and a virtual environment sees it with --system-site-packages",
         )
     found = ", ".join(f"{name} {version}" for name, version in libraries.items())
-    version = libraries.get("tensorrt")
-    if version is None or oldest <= tuple(map(int, version.split(".")[:2])) < beyond:
+    if "tensorrt_rtx" in libraries or oldest <= _begin(libraries["tensorrt"]) < beyond:
         return Finding("TensorRT", State.FINE, found)
     return Finding("TensorRT", State.LACKING, found, f"install TensorRT {wanted}")
+
+
+def _begin(version: str) -> tuple[int, ...]:
+    """10.3.0.26 → (10, 3)."""
+    return tuple(map(int, version.split(".")[:2]))
 
 
 def _engine(bundle: Bundle | None, settings: StationSettings, kernels: Path) -> Finding:
@@ -180,7 +188,6 @@ def _engine(bundle: Bundle | None, settings: StationSettings, kernels: Path) -> 
                 "engine", State.FINE, engine_of(bundle, versions, device.capability).name
             )
     except DeviceError as error:
-        found, _, remedy = str(error).partition("; run ")
-        return Finding(
-            "engine", State.LACKING, found, remedy or "mend what is lacking above, then build one"
-        )
+        found, _, command = str(error).partition(": run ")
+        remedy = f"run {command}" if command else "mend what is lacking above, then build one"
+        return Finding("engine", State.LACKING, found, remedy)

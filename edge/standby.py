@@ -25,7 +25,7 @@ from edge.tensorrt_engine import engine_of, installed, open_engine
 from inspection.bundle import Bundle
 from inspection.engines import TOLERANCE, EngineKey, is_engine
 from inspection.errors import DeviceError, InputError, ParityError
-from inspection.golden import RELATIVE_TOLERANCE
+from inspection.golden import EXACT, Tolerance
 from inspection.verdicts import Reason
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ RESTARTS_WITHIN_S = 3600.0
 
 OpenGpu = Callable[[Bundle], AbstractContextManager[Scorer]]
 OpenCpu = Callable[[Bundle], Scorer]
-Prove = Callable[[Bundle, Provable, float], None]
+Prove = Callable[[Bundle, Provable, Tolerance], None]
 
 
 class StandbyScorer:
@@ -198,7 +198,7 @@ def open_scorer(settings: StationSettings, bundle: Bundle, prove: Prove) -> Iter
 
     def open_cpu(bundle: Bundle) -> OnnxScorer:
         scorer = OnnxScorer(bundle, settings.scorer_threads)
-        prove(bundle, scorer, RELATIVE_TOLERANCE)
+        prove(bundle, scorer, EXACT)
         return scorer
 
     @contextmanager

@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import safetensors.numpy
@@ -22,8 +23,24 @@ from inspection.errors import BundleError, InputError
 from inspection.scoring import patch_scores
 from inspection.verdicts import judge
 
+
+class Tolerance(NamedTuple):
+    """How far a runtime may be from a golden answer, relatively.
+
+    Attributes:
+        score: Of the image score.
+        map: Of any patch, relative to the map's highest value. Where half precision is meant it is
+            wider: a patch that says little may be further off than the mean of those that count.
+    """
+
+    score: float
+    map: float
+
+
 RELATIVE_TOLERANCE = 1e-4
 """How far two float32 runtimes may be apart on the same prepared frame, relative to the score."""
+
+EXACT = Tolerance(RELATIVE_TOLERANCE, RELATIVE_TOLERANCE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,21 +81,21 @@ class Agreement:
         score_error: |score − expected| / expected.
         map_error: Largest difference between the maps, relative to the map's highest value.
         same_verdict: Whether the verdicts are identical.
-        tolerance: What either error may be.
+        tolerance: What the errors may be.
     """
 
     score_error: float
     map_error: float
     same_verdict: bool
-    tolerance: float = RELATIVE_TOLERANCE
+    tolerance: Tolerance = EXACT
 
     @property
     def holds(self) -> bool:
         """Whether score, map and verdict all agree; an error that is not a number does not."""
         return (
             self.same_verdict
-            and self.score_error <= self.tolerance
-            and self.map_error <= self.tolerance
+            and self.score_error <= self.tolerance.score
+            and self.map_error <= self.tolerance.map
         )
 
 
@@ -87,7 +104,7 @@ def agreement(
     anomaly_map: NDArray[np.floating],
     score: float,
     route: Route,
-    tolerance: float = RELATIVE_TOLERANCE,
+    tolerance: Tolerance = EXACT,
 ) -> Agreement:
     """Compare a runtime's answer with the golden one; maps of other shapes are infinitely apart.
 

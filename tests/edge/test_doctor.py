@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.metadata
 import json
 import os
 import shutil
 from collections import namedtuple
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import zmq
 
 from edge import doctor, gpu_looks
+from edge.bundle_folder import open_bundle
 from edge.cli import DONE, FAILED, main
 from edge.doctor import examine
 from edge.findings import Finding, State
 from edge.settings import StationSettings
-from tests.bundles import write_tiny_bundle
+from inspection.bundle import TRUNK
+from inspection.engines import EngineKey
+from inspection.errors import DeviceError
+from tests.bundles import replace_file, write_tiny_bundle
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -179,6 +187,10 @@ def test_tensorrt_rtx_will_do_as_well_and_nothing_will_not(
     monkeypatch.setattr(gpu_looks, "installed", lambda: rtx)
     assert found(settings, "TensorRT") == Finding("TensorRT", State.FINE, "tensorrt_rtx 1.7.1")
 
+    both = {"tensorrt": SimpleNamespace(__version__="8.6.1"), **rtx}
+    monkeypatch.setattr(gpu_looks, "installed", lambda: both)
+    assert found(settings, "TensorRT").state is State.FINE
+
     monkeypatch.setattr(gpu_looks, "installed", dict)
     assert found(settings, "TensorRT").state is State.LACKING
 
@@ -202,19 +214,115 @@ def test_device_nodes_that_this_user_may_not_open_are_named(
     assert "usermod -aG video,render" in finding.remedy
 
 
-def test_without_what_records_graphs_the_remedy_names_it(
+def test_machines_without_such_nodes_have_nothing_to_open(
+    settings: StationSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu_looks, "DEVICES", tmp_path)
+
+    assert found(settings, "permissions") == Finding("permissions", State.FINE, "nothing to open")
+
+
+def have_driver(monkeypatch: pytest.MonkeyPatch, version: int) -> None:
+    """Put a driver of this CUDA version, as the driver writes it, in place of the machine's."""
+
+    def get_version(into: Any) -> int:
+        into._obj.value = version
+        return 0
+
+    driver = SimpleNamespace(cuDriverGetVersion=get_version)
+    loads = {**vars(ctypes), "CDLL": lambda name: driver}
+    monkeypatch.setattr(gpu_looks, "ctypes", SimpleNamespace(**loads))
+
+
+@pytest.mark.parametrize(
+    ("driver", "bindings", "remedy"),
+    [
+        pytest.param(12060, "12.9.4", "", id="of the driver's CUDA"),
+        pytest.param(13020, "12.9.4", "", id="older"),
+        pytest.param(12060, "13.0.3", "pip install 'cuda-bindings==12.*'", id="newer: no"),
+        pytest.param(13000, None, "pip install 'cuda-bindings==13.*'", id="none: no"),
+    ],
+)
+def test_cuda_bindings_are_held_to_the_driver(
+    settings: StationSettings,
+    monkeypatch: pytest.MonkeyPatch,
+    driver: int,
+    bindings: str | None,
+    remedy: str,
+) -> None:
+    have_driver(monkeypatch, driver)
+    have_bindings(monkeypatch, bindings)
+
+    finding = found(settings, "cuda-bindings")
+
+    assert finding.state is (State.LACKING if remedy else State.FINE)
+    assert finding.remedy == remedy
+
+
+def test_the_driver_says_its_cuda_version(
     settings: StationSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    have_driver(monkeypatch, 12060)
+
+    assert found(settings, "driver") == Finding("driver", State.FINE, "CUDA 12.6")
+
+
+def have_bindings(monkeypatch: pytest.MonkeyPatch, installed: str | None) -> None:
+    """Let cuda-bindings be of a version, or absent."""
     real = importlib.metadata.version
 
     def version(package: str) -> str:
-        if package == "cuda-bindings":
+        if package != "cuda-bindings":
+            return real(package)
+        if installed is None:
             raise importlib.metadata.PackageNotFoundError(package)
-        return real(package)
+        return installed
 
     monkeypatch.setattr(importlib.metadata, "version", version)
 
-    assert "cuda-bindings==" in found(settings, "cuda-bindings").remedy
+
+@contextmanager
+def orin(gpu: int, kernels: Path) -> Iterator[SimpleNamespace]:
+    """A GPU that opens: the second of a machine."""
+    if gpu != 1:
+        raise DeviceError(f"there is no GPU {gpu}; look again")
+    yield SimpleNamespace(name="Orin", capability=(8, 7))
+
+
+def with_engine(folder: Path, capability: tuple[int, int]) -> str:
+    """Name the engine, for such chips, that the bundle now has."""
+    digest = open_bundle(folder).manifest.files[TRUNK].sha256
+    name = EngineKey("fp16", digest[:12], "tensorrt", "10.3.0", capability).name
+    replace_file(folder, name, b"an engine")
+    return name
+
+
+def test_the_engine_of_this_machine_is_found_and_one_of_another_is_not(
+    settings: StationSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert settings.bundle is not None
+    monkeypatch.setattr(
+        gpu_looks, "installed", lambda: {"tensorrt": SimpleNamespace(__version__="10.3.0")}
+    )
+    monkeypatch.setattr(gpu_looks, "open_device", orin)
+    with_engine(settings.bundle, (11, 0))
+
+    other = found(settings, "engine", gpu=1)
+    assert other.state is State.LACKING
+    assert "8.7; the bundle has engines for tensorrt 10.3.0, compute capability 11.0" in other.found
+    assert "dualbank-deploy build BUNDLE" in other.remedy
+
+    ours = with_engine(settings.bundle, (8, 7))
+    assert found(settings, "engine", gpu=1) == Finding("engine", State.FINE, ours)
+
+
+def test_the_gpu_that_the_station_would_take_is_the_one_that_is_opened(
+    settings: StationSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu_looks, "open_device", orin)
+
+    assert found(settings, "GPU", gpu=0).state is State.LACKING
+    assert found(settings, "GPU", gpu=1).state is State.FINE
 
 
 def test_who_insists_on_a_gpu_has_a_broken_station_without_one(

@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from benchmarks import half_precision
 from deploy.precision import in_half
 from edge.bundle_folder import open_bundle
 from edge.check import check_runtime, golden_frames, warm_up
@@ -104,3 +105,12 @@ def test_frames_from_files_get_the_scores_of_the_cpu(opened, bundle, parts):
                 assert ours.route == theirs.route
                 # Resized on the device: up to a level off, where a sum lies on a half.
                 assert ours.score == pytest.approx(theirs.score, rel=5e-3)
+
+
+def test_the_benchmark_of_half_precision_has_half_the_precision_and_holds(bundle):
+    figures = half_precision.golden_errors(half_precision.halved(bundle))
+
+    assert figures["hold"]
+    assert 1e-5 < figures["map_error_max"] < TOLERANCE["fp16"].map
+    whole = half_precision.golden_errors(bundle)
+    assert whole["map_error_max"] < 1e-5
