@@ -33,6 +33,11 @@ class FrameShape:
     width_px: int
     is_canvas: bool
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of one frame."""
+        return 3 * self.height_px * self.width_px
+
 
 @dataclass(frozen=True, slots=True)
 class Intake:

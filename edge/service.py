@@ -50,7 +50,13 @@ def serve(settings: StationSettings, report: Callable[[dict[str, Any]], None]) -
                 log.info("station ready", extra=_whereabouts(station, settings, bundle.id))
                 station.wait()
                 log.info("station stopping")
-            report({**station.health.report(), "label_queue": station.labels.report()})
+            report(
+                {
+                    **station.health.report(),
+                    "label_queue": station.labels.report(),
+                    "scorer": station.scorer.name,
+                }
+            )
     station.check()
 
 

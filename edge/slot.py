@@ -29,6 +29,9 @@ from inspection.views import View, recognised_by, views_of
 MOST_LAYOUTS = 8
 """Of one slot: shapes of frames times sizes of batches. A line has one or two cameras' shapes."""
 
+MOST_LAYOUT_BYTES = 256 << 20
+"""Page-locked memory for the pixels of a slot's layouts, unless one alone takes more."""
+
 
 @dataclass(slots=True)
 class Pass:
@@ -177,12 +180,15 @@ class Slot:
             self._layouts.popitem()[1].held.close()
 
     def _layout(self, shape: FrameShape, frames: int) -> Layout:
-        """Find how such a batch goes through, or make it; the layout used longest ago goes."""
+        """Find how such a batch goes through, or make it; those used longest ago go."""
         key = (shape, frames)
         if key in self._layouts:
             self._layouts.move_to_end(key)
             return self._layouts[key]
-        if len(self._layouts) == MOST_LAYOUTS:
+        nbytes = frames * shape.nbytes
+        while self._layouts and (
+            len(self._layouts) == MOST_LAYOUTS or self._held_bytes + nbytes > MOST_LAYOUT_BYTES
+        ):
             self._layouts.popitem(last=False)[1].held.close()
         with ExitStack() as held:
             spec = self._model.spec
@@ -198,6 +204,10 @@ class Slot:
             layout = Layout(intake, tuple(passes), held.pop_all())
         self._layouts[key] = layout
         return layout
+
+    @property
+    def _held_bytes(self) -> int:
+        return sum(frames * shape.nbytes for shape, frames in self._layouts)
 
     def _make_pass(
         self, held: ExitStack, intake: Intake, views: list[tuple[int, View]], *, with_intake: bool

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from edge import slot
 from edge.bundle_folder import open_bundle
 from edge.device import Device, Kernel, open_device
 from edge.gpu_scorer import open_gpu_scorer
@@ -280,6 +281,23 @@ def test_shapes_beyond_what_a_slot_keeps_make_room_for_each_other(driver, scorin
     for mine, frame in zip(ours, frames, strict=True):
         expected = answers_of_canvas(OnnxScorer(bundle, threads=1), scorer.canvas_of(frame))
         assert_same([mine], expected)
+
+
+def test_large_frames_do_not_keep_page_locked_memory_beyond_a_bound(
+    driver, scoring, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(slot, "MOST_LAYOUT_BYTES", 3 * 64 * 64 * 3)
+    scorer = scoring(open_bundle(write_tiny_bundle(tmp_path, LETTERBOX)), slots=1, most_frames=1)
+    small, large = bad_frame("nut", 3, 64), bad_frame("nut", 3, 128)
+
+    held = []
+    for frame in (small, small[:56], small[:, :56], small[:48], large, small):
+        ask(scorer, [frame], ["nut"])
+        held.append(scorer._free[0]._held_bytes)
+
+    one = 3 * 64 * 64
+    assert max(held[:4]) <= 3 * one
+    assert held[4:] == [4 * one, one], "a frame that alone takes more is scored all the same"
 
 
 def test_a_frame_without_room_is_answered_and_the_next_one_scored(driver, kernels_folder, tmp_path):
