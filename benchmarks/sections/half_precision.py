@@ -9,7 +9,7 @@ def section(result: dict[str, Any]) -> str:
     """Accuracy in both precisions, and how far scores and maps move."""
     golden, mean = result["golden"], result["mean"]
     lines = [
-        "One bundle, its trunk in FP32 and as `dualbank-deploy build` writes it for FP16, both computed by ONNX Runtime on the CPU; banks and scan are the same. "
+        "One bundle, its trunk in FP32 and as `dualbank-deploy build` writes it for FP16, every result of an operator rounded to half precision, on the CPU; banks and scan are the same. No GPU has confirmed it. "
         "A score moves by robust standard deviations of good parts, as thresholds are; maps differ relative to their highest value.",
         "",
         "| category | images | image AUROC, FP32 | FP16 | score moves, median | at most | map differs, at most | other verdicts |",

@@ -1,7 +1,8 @@
 """A bundle that the trainer wrote, through the whole pipeline under the emulated driver.
 
-The trunk is the bundle's own, in FP32 and as `dualbank-deploy build` writes it in FP16; heads that
-were taught labelled defects raise their product's patches.
+The trunk is the bundle's own, in FP32, and with every result rounded as in the FP16 that
+`dualbank-deploy build` writes; heads that were taught labelled defects raise their product's
+patches.
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ def opened(driver, device, bundle):
     """A scorer of that bundle with its trunk in some precision."""
 
     def open_it(precision="fp32", judges=bundle):
-        graph = in_half(TRUNK, bundle.file(TRUNK)) if precision == "fp16" else None
+        graph = None
+        if precision == "fp16":
+            graph = half_precision.rounded(in_half(TRUNK, bundle.file(TRUNK)))
         trunk = EmulatedTrunk(driver, bundle, graph=graph)
         return open_gpu_scorer(device, trunk, judges)
 
