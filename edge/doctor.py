@@ -29,7 +29,15 @@ LEDGER_BYTES = 1 << 30
 TEGRA = Path("/etc/nv_tegra_release")
 """Only a Jetson has it."""
 
-FASTEST = "sudo nvpmodel -m 0 && sudo jetson_clocks, where cooling allows it"
+GPU_CLOCKS = Path("/sys/class/devfreq")
+"""Where a Jetson's kernel shows the range that each clock may move in."""
+
+GPU_CLOCK_NAMES = ("*.gpu", "gpu-gpc-*")
+"""Of the GPU: 17000000.gpu on Orin with JetPack 6, gpu-gpc-0 with JetPack 7."""
+
+FASTEST = "sudo nvpmodel -m N, N of MAXN… in /etc/nvpmodel.conf, where cooling allows it"
+
+HOLD = "sudo jetson_clocks, where cooling allows it"
 
 UNSYNCHRONISED = 5
 """What adjtimex says of a clock that nobody sets: TIME_ERROR."""
@@ -50,7 +58,7 @@ def examine(settings: StationSettings, kernels: Path = FOLDER) -> list[Finding]:
         _address("frames", settings.frames),
         _address("verdicts", settings.verdicts),
         _clock(),
-        _power(),
+        *_power(),
         *look_at_gpu(settings, bundle, kernels),
     ]
 
@@ -168,16 +176,43 @@ def _adjtimex() -> int:
     return int(ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(512)))
 
 
-def _power() -> Finding:
+def _power() -> list[Finding]:
+    """Look at a Jetson's power mode, and at its clocks where everyone may read them."""
     if not TEGRA.exists():
-        return Finding("power mode", State.FINE, f"no Jetson: {platform.machine()}")
+        return [Finding("power mode", State.FINE, f"no Jetson: {platform.machine()}")]
+    ranges = _gpu_clocks_mhz()
+    if not ranges:
+        return [_power_mode("; whether jetson_clocks holds the clocks, only root can see")]
+    found = ", ".join(f"{low}" if low == high else f"{low} to {high}" for low, high in ranges)
+    if all(low == high for low, high in ranges):
+        return [_power_mode(), Finding("clocks", State.FINE, f"GPU held at {found} MHz")]
+    moving = f"GPU at {found} MHz as load asks, so that latencies swing"
+    return [_power_mode(), Finding("clocks", State.LACKING, moving, HOLD)]
+
+
+def _power_mode(beside: str = "") -> Finding:
     try:
         said = subprocess.run(
             ["nvpmodel", "-q"], capture_output=True, text=True, check=True, timeout=10
         ).stdout
     except (OSError, subprocess.SubprocessError) as error:
-        return Finding("power mode", State.LACKING, f"nvpmodel does not answer: {error}", FASTEST)
+        silent = f"nvpmodel does not answer: {error}{beside}"
+        return Finding("power mode", State.LACKING, silent, FASTEST)
     mode = next((line for line in said.splitlines() if "Power Mode" in line), "unknown power mode")
     if "MAXN" in mode:
-        return Finding("power mode", State.FINE, mode)
-    return Finding("power mode", State.LACKING, f"{mode}: chips run below their clocks", FASTEST)
+        return Finding("power mode", State.FINE, mode + beside)
+    slow = f"{mode}: chips run below their clocks{beside}"
+    return Finding("power mode", State.LACKING, slow, FASTEST)
+
+
+def _gpu_clocks_mhz() -> list[tuple[int, int]]:
+    """Read between what and what each clock of the GPU may move; nothing if that is not known."""
+    places = [each for name in GPU_CLOCK_NAMES for each in sorted(GPU_CLOCKS.glob(name))]
+    try:
+        return [(_mhz(each / "min_freq"), _mhz(each / "max_freq")) for each in places]
+    except (OSError, ValueError):
+        return []
+
+
+def _mhz(file: Path) -> int:
+    return int(file.read_text()) // 1_000_000

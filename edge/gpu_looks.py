@@ -27,8 +27,17 @@ TENSORRT = ((10, 3), (12, 0))
 
 DEVICES = Path("/dev")
 
-NODES = ("nvidia[0-9]*", "nvidiactl", "nvidia-uvm", "nvmap", "nvhost-*gpu*", "nvgpu/*/*")
-"""Device nodes that CUDA opens, on cards and on Jetsons."""
+NODES = ("nvidia[0-9]*", "nvidiactl", "nvidia-uvm")
+"""Device nodes that CUDA opens on cards, and on newer Jetsons."""
+
+NVMAP = "nvmap"
+"""The memory of a Jetson: only there; some releases let its group read it and no more."""
+
+JETSON_NODES = (NVMAP, "host1x-fence", "nvhost-*gpu*", "nvgpu/*/*", "dri/renderD*")
+"""What CUDA opens on Jetsons beside them."""
+
+NOT_FOR_CUDA = {"root", "debug"}
+"""Groups of nodes that schedulers, profilers and debuggers open, and a station need not."""
 
 
 def look_at_gpu(settings: StationSettings, bundle: Bundle | None, kernels: Path) -> list[Finding]:
@@ -75,17 +84,32 @@ def _driver() -> tuple[Finding, int | None]:
 
 def _permissions(devices: Path) -> Finding:
     """Look whether this user may open the GPU's device nodes, where there are any."""
-    nodes = sorted({each for pattern in NODES for each in devices.glob(pattern)})
-    closed = [str(each) for each in nodes if not os.access(each, os.R_OK | os.W_OK)]
+    patterns = NODES + (JETSON_NODES if (devices / NVMAP).exists() else ())
+    nodes = sorted({each for pattern in patterns for each in devices.glob(pattern)})
+    closed = [each for each in nodes if not _may_open(each)]
+    if len(closed) < len(nodes):
+        closed = [each for each in closed if _group(each) not in NOT_FOR_CUDA]
     if closed:
         return Finding(
             "permissions",
             State.LACKING,
-            f"{user()} may not open {', '.join(closed[:3])}",
+            f"{user()} may not open {', '.join(map(str, closed[:3]))}",
             f"sudo usermod -aG video,render {user()}, and log in again",
         )
-    found = f"{len(nodes)} device nodes of NVIDIA's, all open" if nodes else "nothing to open"
-    return Finding("permissions", State.FINE, found)
+    found = f"{len(nodes)} device nodes of NVIDIA's, as open as CUDA needs them"
+    return Finding("permissions", State.FINE, found if nodes else "nothing to open")
+
+
+def _may_open(node: Path) -> bool:
+    return os.access(node, os.R_OK if node.name == NVMAP else os.R_OK | os.W_OK)
+
+
+def _group(node: Path) -> str:
+    """Name the group of a file; nothing if it has no name here, as in a container."""
+    try:
+        return node.group()
+    except (KeyError, OSError):
+        return ""
 
 
 def _pycuda() -> Finding:

@@ -162,6 +162,70 @@ def test_a_jetson_below_its_clocks_is_told_of(
 
 
 @pytest.mark.parametrize(
+    ("ranges", "state", "says"),
+    [
+        pytest.param(
+            {"17000000.gpu": (1300500000, 1300500000), "bwmgr": (204, 3199)},
+            State.FINE,
+            "GPU held at 1300 MHz",
+            id="held, whatever the memory's clock does",
+        ),
+        pytest.param(
+            {"17000000.gpu": (306000000, 1300500000)},
+            State.LACKING,
+            "306 to 1300 MHz",
+            id="moving",
+        ),
+        pytest.param(
+            {"gpu-gpc-0": (1575000000, 1575000000), "gpu-gpc-1": (315000000, 1575000000)},
+            State.LACKING,
+            "1575, 315 to 1575 MHz",
+            id="one of two moving",
+        ),
+    ],
+)
+def test_a_jetson_whose_gpu_clock_is_not_held_is_told_of(
+    settings: StationSettings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ranges: dict[str, tuple[int, int]],
+    state: State,
+    says: str,
+) -> None:
+    for name, (low, high) in ranges.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "min_freq").write_text(f"{low}\n")
+        (tmp_path / name / "max_freq").write_text(f"{high}\n")
+    monkeypatch.setattr(doctor, "TEGRA", tmp_path)
+    monkeypatch.setattr(doctor, "GPU_CLOCKS", tmp_path)
+
+    clocks = found(settings, "clocks")
+
+    assert clocks.state is state
+    assert says in clocks.found
+    assert "only root" not in found(settings, "power mode").found
+
+
+@pytest.mark.parametrize("content", [None, "", "unknown"])
+def test_clocks_that_cannot_be_read_are_not_guessed(
+    settings: StationSettings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    content: str | None,
+) -> None:
+    if content is not None:
+        (tmp_path / "17000000.gpu").mkdir()
+        (tmp_path / "17000000.gpu" / "min_freq").write_text(content)
+    monkeypatch.setattr(doctor, "TEGRA", tmp_path)
+    monkeypatch.setattr(doctor, "GPU_CLOCKS", tmp_path)
+
+    findings = {each.what: each for each in examine(settings)}
+
+    assert "clocks" not in findings
+    assert "only root can see" in findings["power mode"].found
+
+
+@pytest.mark.parametrize(
     ("version", "state"),
     [
         ("8.6.1", State.LACKING),
@@ -195,23 +259,77 @@ def test_tensorrt_rtx_will_do_as_well_and_nothing_will_not(
     assert found(settings, "TensorRT").state is State.LACKING
 
 
+def have_nodes(monkeypatch: pytest.MonkeyPatch, devices: Path, groups: dict[str, str]) -> None:
+    """Make device nodes of these groups, which this user may open."""
+    for name in groups:
+        (devices / name).parent.mkdir(parents=True, exist_ok=True)
+        (devices / name).touch()
+    monkeypatch.setattr(gpu_looks, "DEVICES", devices)
+    monkeypatch.setattr(gpu_looks, "_group", lambda node: groups[str(node.relative_to(devices))])
+    close(monkeypatch)
+
+
+def close(monkeypatch: pytest.MonkeyPatch, *places: Path, reading: bool = True) -> None:
+    """Let this user not write these files, nor read them; root may do both, which tests can be."""
+
+    def access(place: Path, mode: int) -> bool:
+        return Path(place) not in places or (not reading and not mode & os.W_OK)
+
+    monkeypatch.setattr(os, "access", access)
+
+
 def test_device_nodes_that_this_user_may_not_open_are_named(
     settings: StationSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     devices = tmp_path / "dev"
-    for name in ("nvmap", "nvhost-ctrl-gpu", "nvgpu/igpu0/ctrl", "nvidia0", "null"):
-        (devices / name).parent.mkdir(parents=True, exist_ok=True)
-        (devices / name).touch()
-    monkeypatch.setattr(gpu_looks, "DEVICES", devices)
-    assert "4 device nodes" in found(settings, "permissions").found
+    names = ("nvmap", "nvhost-ctrl-gpu", "nvgpu/igpu0/ctrl", "nvidia0", "dri/renderD128", "null")
+    have_nodes(monkeypatch, devices, dict.fromkeys(names, "video"))
+    assert "5 device nodes" in found(settings, "permissions").found
 
-    closed = {devices / "nvmap"}
-    monkeypatch.setattr(os, "access", lambda place, mode: Path(place) not in closed)
-    finding = found(settings, "permissions")
+    for name in names[:-1]:
+        close(monkeypatch, devices / name)
+        finding = found(settings, "permissions")
 
-    assert finding.state is State.LACKING
-    assert str(devices / "nvmap") in finding.found
-    assert "usermod -aG video,render" in finding.remedy
+        assert finding.state is State.LACKING
+        assert str(devices / name) in finding.found
+        assert "usermod -aG video,render" in finding.remedy
+
+
+def test_nodes_for_debuggers_and_schedulers_may_be_closed_unless_all_are(
+    settings: StationSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    groups = {"nvmap": "video", "nvgpu/igpu0/dbg": "debug", "nvgpu/igpu0/sched": "root"}
+    have_nodes(monkeypatch, tmp_path, groups)
+    special = [tmp_path / name for name in groups if name != "nvmap"]
+
+    close(monkeypatch, *special)
+    assert found(settings, "permissions").state is State.FINE
+
+    monkeypatch.setattr(gpu_looks, "_group", lambda node: "root")
+    close(monkeypatch, *special, tmp_path / "nvmap")
+    assert found(settings, "permissions").state is State.LACKING
+
+
+def test_nvmap_need_only_be_readable(
+    settings: StationSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    have_nodes(monkeypatch, tmp_path, {"nvmap": "video", "nvgpu/igpu0/ctrl": "video"})
+
+    close(monkeypatch, tmp_path / "nvmap", reading=False)
+    assert found(settings, "permissions").state is State.FINE
+
+    close(monkeypatch, tmp_path / "nvgpu/igpu0/ctrl", reading=False)
+    assert found(settings, "permissions").state is State.LACKING
+
+
+def test_a_card_needs_no_render_node(
+    settings: StationSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    have_nodes(monkeypatch, tmp_path, {"nvidia0": "root", "dri/renderD128": "render"})
+
+    close(monkeypatch, tmp_path / "dri/renderD128")
+
+    assert found(settings, "permissions").state is State.FINE
 
 
 def test_machines_without_such_nodes_have_nothing_to_open(
