@@ -202,7 +202,6 @@ def _truth(
     device: Device, bundle: Bundle, lane: Lane, slot: Slot, frame: NDArray[np.uint8]
 ) -> NDArray[np.float64]:
     """Give the map of a frame in float64, on the features that the trunk has given it."""
-    shape = (bundle.preprocessing.size_px,) * 2
     with page_locked(device, lane.features.shape, np.float32) as room:
         pixels = frame[None]
         with page_locked(device, pixels.shape, np.uint8) as given:
@@ -212,7 +211,7 @@ def _truth(
             device.copy_out(slot._stream, room, lane.features)
             slot._stream.synchronize()
         patches = np.array(room)
-    route, grid = bundle.route(PRODUCT), (shape[0] // 8, shape[1] // 8)
+    route, grid = bundle.route(PRODUCT), bundle.preprocessing.grid
     scores = patch_scores(
         patches,
         np.argwhere(np.ones(grid, np.bool_)),

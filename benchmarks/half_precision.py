@@ -30,7 +30,7 @@ from onnx.shape_inference import infer_shapes
 
 from benchmarks.recording import record
 from deploy.precision import in_half
-from inspection.bundle import ANY_PRODUCT, FULL, TRUNK, Bundle, digest
+from inspection.bundle import ANY_PRODUCT, FULL, GOLDEN, TRUNK, Bundle, digest
 from inspection.engines import TOLERANCE
 from inspection.golden import agreement, golden_from_bytes
 from inspection.manifest import FileEntry
@@ -185,7 +185,7 @@ def golden_errors(half: Bundle) -> dict[str, Any]:
             half.route(golden.product),
             TOLERANCE["fp16"],
         )
-        for golden in golden_from_bytes(half.file("golden.safetensors"))
+        for golden in golden_from_bytes(half.file(GOLDEN))
     ]
     return {
         "frames": len(found),

@@ -10,13 +10,11 @@ from functools import partial
 from edge.backlog import Handover
 from edge.outcome import NoScoreError
 from edge.scorer import Answer, PreparedFrame, Scorer, alike
+from edge.streams import POLL_S
 from inspection.verdicts import Reason
 
 IDLE_S = 0.02
 """Between two looks at what else a scorer has to do, while no frame comes."""
-
-POLL_S = 20e-6
-"""Between two looks at a batch under way, unless a frame comes."""
 
 
 def score_all(

@@ -12,6 +12,7 @@ import numpy as np
 from edge.onnx_scorer import OnnxScorer
 from edge.outcome import NoScoreError
 from edge.scorer import Provable, Question, Scored, Scorer
+from edge.streams import POLL_S
 from inspection.bundle import GOLDEN, Bundle
 from inspection.errors import BundleError, ParityError
 from inspection.golden import (
@@ -27,8 +28,6 @@ from inspection.preprocessing import PATCH_PX, TOLERANCE_LEVELS, map_shape
 
 TIMED = 21
 """Answers that a latency is the median of."""
-
-POLL_S = 20e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +105,8 @@ def warm_up(bundle: Bundle, scorer: Provable, tolerance: Tolerance = EXACT) -> N
     require(_ask(bundle, scorer, number, golden, tolerance) for number, golden in firsts.values())
 
 
-def latency_ms(bundle: Bundle, scorer: Provable) -> float:
-    """Time the first golden frame from its pixels to its score: the median of some, in ms."""
-    golden = golden_frames(bundle)[0]
+def latency_ms(scorer: Scorer, golden: GoldenFrame) -> float:
+    """Time a golden frame from its pixels to its score: the median of some, in ms."""
     question = scorer.question(golden.frame, golden.product)
     took_s = []
     for _ in range(TIMED):

@@ -6,7 +6,6 @@ slot does with a batch is `edge.slot`; what happens when the GPU fails, `edge.st
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -42,18 +41,21 @@ class _Batch:
 
     slot: Slot
     bundle: Bundle
-    answers: list[Answer | None]
-    routes: list[Route]
+    routes: list[Route | NoScoreError]
     begun_s: float
 
+    @property
+    def scored(self) -> int:
+        """How many frames the slot was given."""
+        return sum(isinstance(each, Route) for each in self.routes)
 
-@dataclass(slots=True)
+
+@dataclass(frozen=True, slots=True)
 class _Incoming:
-    """A bundle on its way in, and the rows of its banks as the device will hold them."""
+    """A bundle on its way in; each step of the iterator sends a piece of its rows."""
 
     bundle: Bundle
-    rows: tuple[LocatedRows, LocatedRows]
-    staging: Iterator[None] | None = None
+    staging: Iterator[None]
 
 
 class GpuScorer:
@@ -76,14 +78,13 @@ class GpuScorer:
         self._loading, self._staged = loading
         self._expected_ms: dict[int, float] = {}
         # What `offer` of another thread leaves for `tend`; the last one offered counts.
-        self._lock = threading.Lock()
-        self._offered: _Incoming | None = None
+        self._offered: deque[_Incoming] = deque(maxlen=1)
         self._incoming: _Incoming | None = None
         self._load(bundle)
 
     def canvas_of(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Bring an (H, W, 3) uint8 frame to its canvas on the GPU, and wait for it."""
-        return self._free[0].canvas(_shape_of(Question(image, False, None)), image)
+        return self._free[0].canvas(_shape_of(image, is_canvas=False), image)
 
     def question(self, image: NDArray[np.uint8], product: str | None) -> Question:
         """Leave the frame as it is: it is resized on the GPU. See `Scorer`."""
@@ -96,23 +97,23 @@ class GpuScorer:
             DeviceError: The GPU failed, and is of no more use.
         """
         slot, begun_s = self._free[0], time.monotonic()
-        shape = _shape_of(questions[0])
+        shape = _shape_of(questions[0].pixels, is_canvas=questions[0].is_canvas)
         routes = [self._route(slot, shape, question) for question in questions]
-        scored = [i for i, route in enumerate(routes) if not isinstance(route, NoScoreError)]
-        answers: list[Answer | None] = [
-            each if isinstance(each, NoScoreError) else None for each in routes
+        wanted = [
+            (question.pixels, route)
+            for question, route in zip(questions, routes, strict=True)
+            if isinstance(route, Route)
         ]
-        chosen = [each for each in routes if not isinstance(each, NoScoreError)]
-        if scored:
-            pixels = [questions[i].pixels for i in scored]
+        if wanted:
+            pixels, chosen = zip(*wanted, strict=True)
             try:
                 slot.submit(shape, pixels, chosen, self.bundle)
             except DeviceMemoryError as error:
                 # There is no room for frames like these: others go on.
                 failed = NoScoreError(Reason.SCORER_FAILED, str(error))
-                answers, chosen = [each or failed for each in answers], []
+                routes = [failed if isinstance(each, Route) else each for each in routes]
         self._free.popleft()
-        self._under_way.append(_Batch(slot, self.bundle, answers, chosen, begun_s))
+        self._under_way.append(_Batch(slot, self.bundle, routes, begun_s))
 
     def poll(self) -> list[Answer] | None:
         """See `Scorer`.
@@ -126,14 +127,13 @@ class GpuScorer:
         batch = self._under_way[0]
         took_s = time.monotonic() - batch.begun_s
         if not batch.slot.done.reached():
-            if took_s > batch.slot.patience_s:
-                limit_s = batch.slot.patience_s
+            if took_s > (limit_s := batch.slot.patience_s):
                 raise DeviceHangsError(f"a batch was not scored within {limit_s:g} s")
             return None
         self._under_way.popleft()
         self._free.append(batch.slot)
-        if batch.routes:
-            self._learn(len(batch.routes), 1e3 * took_s)
+        if batch.scored:
+            self._learn(batch.scored, 1e3 * took_s)
         return _answered(batch)
 
     def expected_ms(self, frames: int) -> float:
@@ -144,9 +144,8 @@ class GpuScorer:
         """See `Scorer`: rows are made ready on the caller's thread and sent on the scorer's."""
         check_same_trunk(self.bundle, bundle)
         self._model.heads.check(bundle.heads)
-        incoming = _Incoming(bundle, self._located(bundle))
-        with self._lock:
-            self._offered = incoming
+        # Nothing is sent before the first step, and `tend` takes that.
+        self._offered.append(_Incoming(bundle, self._stage(self._located(bundle))))
 
     def tend(self) -> None:
         """Send a piece of an offered bundle; once all of it is there, let it take over.
@@ -154,12 +153,10 @@ class GpuScorer:
         Raises:
             DeviceError: The GPU failed, and is of no more use.
         """
-        if self._offered is not None:
-            with self._lock:
-                self._incoming, self._offered = self._offered, None
+        if self._offered:
             # What of an earlier offer is staged already is of no use.
-            self._incoming.staging = self._stage(self._incoming.rows)
-        if self._incoming is None or self._incoming.staging is None:
+            self._incoming = self._offered.popleft()
+        if self._incoming is None:
             return
         if next(self._incoming.staging, "staged") == "staged":
             self._take_over(self._incoming.bundle)
@@ -260,18 +257,17 @@ def _open_banks(device: Device, held: ExitStack, bundle: Bundle) -> tuple[Device
     return opened(bundle.normal, placed=True), opened(bundle.abnormal, placed=False)
 
 
-def _shape_of(question: Question) -> FrameShape:
-    height_px, width_px = question.pixels.shape[:2]
-    return FrameShape(height_px, width_px, question.is_canvas)
+def _shape_of(pixels: NDArray[np.uint8], *, is_canvas: bool) -> FrameShape:
+    height_px, width_px = pixels.shape[:2]
+    return FrameShape(height_px, width_px, is_canvas)
 
 
 def _answered(batch: _Batch) -> list[Answer]:
     """Put together what the slot has scored and what was answered without it."""
-    maps = iter(batch.slot.maps() if batch.routes else [])
-    routes = iter(batch.routes)
+    maps = iter(batch.slot.maps() if batch.scored else [])
     return [
-        said if said is not None else _scored(next(maps), next(routes), batch.bundle)
-        for said in batch.answers
+        _scored(next(maps), each, batch.bundle) if isinstance(each, Route) else each
+        for each in batch.routes
     ]
 
 

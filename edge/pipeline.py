@@ -37,11 +37,11 @@ from edge.outcome import (
     unknown,
 )
 from edge.publish import Publisher, open_publisher
-from edge.scorer import Answer, PreparedFrame, Scorer
+from edge.scorer import Answer, PreparedFrame, Scorer, named_route
 from edge.settings import StationSettings
 from edge.workers import Ready, Worker
 from inspection.bundle import Bundle
-from inspection.errors import InputError, StationError
+from inspection.errors import StationError
 from inspection.messages import Buffer, MessageError, decode_frame
 from inspection.verdicts import Reason
 
@@ -186,10 +186,7 @@ class Station:
     def _prepared(self, arrival: Arrival) -> PreparedFrame:
         stopwatch, frame = arrival.receipt.stopwatch, arrival.frame
         scorer, product = self.scorer, frame.header.product
-        try:
-            scorer.bundle.route(product)
-        except InputError as error:
-            raise NoScoreError(Reason.UNKNOWN_PRODUCT, str(error)) from error
+        named_route(product, scorer.bundle)  # before the work of decoding
         image = decode(frame, self._settings.max_frame_bytes)
         stopwatch.lap("decode")
         question = scorer.question(image, product)

@@ -98,7 +98,7 @@ def prove(folder: Path, settings: StationSettings) -> Proof:
     files = verify_files(bundle)
     scorer = OnnxScorer(bundle)
     results = tuple(check_all(bundle, scorer))
-    first = RuntimeProof(FULL, "fp32", "CPU", "", results, latency_ms(bundle, scorer))
+    first = RuntimeProof(FULL, "fp32", "CPU", "", results, latency_ms(scorer, results[0].golden))
     engines = [
         _prove_engine(bundle, settings, key_of(name))
         for name in bundle.manifest.files
@@ -111,7 +111,7 @@ def _prove_engine(bundle: Bundle, settings: StationSettings, key: EngineKey) -> 
     try:
         with open_engine_scorer(bundle, settings, key) as (scorer, _):
             results = tuple(check_runtime(bundle, scorer, TOLERANCE[key.precision]))
-            took_ms = latency_ms(bundle, scorer)
+            took_ms = latency_ms(scorer, results[0].golden)
     except DeviceError as error:
         nothing = float("nan")
         return RuntimeProof(key.name, key.precision, key.runtime, str(error), (), nothing)

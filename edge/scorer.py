@@ -140,16 +140,25 @@ def alike(one: Question, other: Question) -> bool:
     return one.pixels.shape == other.pixels.shape and one.is_canvas == other.is_canvas
 
 
+def named_route(product: str | None, bundle: Bundle) -> Route:
+    """Choose how a frame is judged by what its camera named.
+
+    Raises:
+        NoScoreError: The bundle does not know the product.
+    """
+    try:
+        return bundle.route(product)
+    except InputError as error:
+        raise NoScoreError(Reason.UNKNOWN_PRODUCT, str(error)) from error
+
+
 def route_of(question: Question, bundle: Bundle) -> Route | None:
     """Choose how a frame is judged; None if its product must be recognised first.
 
     Raises:
         NoScoreError: The bundle does not know the product.
     """
-    try:
-        route = bundle.route(question.product)
-    except InputError as error:
-        raise NoScoreError(Reason.UNKNOWN_PRODUCT, str(error)) from error
+    route = named_route(question.product, bundle)
     return route if route.category is not None or question.recognised else None
 
 

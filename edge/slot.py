@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,8 +40,9 @@ class Pass:
 
     Attributes:
         lane: Whose B is at least the number of views.
-        views: Number of the frame in its batch, and the view; places of the lane that are left
-            over repeat the last one, and nobody looks at what comes of them.
+        places: Number of the frame in its batch, and the view, for each of the lane's B; those
+            that are left over repeat the last one, and nobody looks at what comes of them.
+        used: How many are not left over.
         scores: (B, P) float32, page-locked.
         work: Puts everything on a stream, with the intake of the frames before the first pass.
         graph: Of that work, recorded at its second time: at its first, libraries and driver still
@@ -48,16 +50,12 @@ class Pass:
     """
 
     lane: Lane
-    views: tuple[tuple[int, View], ...]
+    places: tuple[tuple[int, View], ...]
+    used: int
     scores: NDArray[np.float32]
     work: Callable[[Stream], None]
+    has_run: bool = False
     graph: Graph | None = None
-    times: int = 0
-
-    @property
-    def places(self) -> list[tuple[int, View]]:
-        """B of them: the views, the last one repeated."""
-        return _padded(self.views, self.lane.views)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +125,8 @@ class Slot:
         intake, grid = self._under_way.intake, self._model.spec.grid
         maps = [np.empty(intake.map_shape, np.float32) for _ in intake.rooms]
         for each in self._under_way.passes:
-            for (frame, view), scores in zip(each.views, each.scores, strict=False):
+            shown, said = each.places[: each.used], each.scores[: each.used]
+            for (frame, view), scores in zip(shown, said, strict=True):
                 own = scores.reshape(grid)[view.own]  # (P,) → (Gh, Gw)
                 maps[frame][view.rows, view.columns] = own
         return maps
@@ -155,9 +154,7 @@ class Slot:
             for view in recognised_by(views_of(layout.intake.map_shape, self._model.spec)):
                 self._cut(layout.intake, view, 0, lane, 0).run(self._stream)
                 lane.trunk.launch(self._stream)
-                self._device.copy_out(self._stream, room, lane.features)
-                self.done.record(self._stream)
-                self.done.wait()
+                self._fetch(room, lane.features)
                 # (P, D) → (Gh, Gw, D) → what belongs to the view → (n, D)
                 seen.append(room.reshape(*grid, D)[view.own].reshape(-1, D).copy())
         return np.concatenate(seen)
@@ -169,15 +166,19 @@ class Slot:
         (canvas,) = intake.canvases
         with page_locked(self._device, canvas.shape, canvas.dtype) as room:
             intake.launch(self._stream)
-            self._device.copy_out(self._stream, room, canvas)
-            self.done.record(self._stream)
-            self.done.wait()
+            self._fetch(room, canvas)
             return np.array(room)
 
     def close(self) -> None:
         """Free the layouts; the slot's work is over."""
         while self._layouts:
             self._layouts.popitem()[1].held.close()
+
+    def _fetch(self, room: NDArray[Any], array: DeviceArray) -> None:
+        """Copy what the stream makes of an array to page-locked memory, and wait for it."""
+        self._device.copy_out(self._stream, room, array)
+        self.done.record(self._stream)
+        self.done.wait()
 
     def _layout(self, shape: FrameShape, frames: int) -> Layout:
         """Find how such a batch goes through, or make it; those used longest ago go."""
@@ -216,10 +217,10 @@ class Slot:
         shape = (lane.views, self._model.spec.patches)
         scores = held.enter_context(page_locked(self._device, shape, np.float32))
         flat = scores.reshape(-1)
-        padded = _padded(views, lane.views)
+        places = (*views, *[views[-1]] * (lane.views - len(views)))
         cuts = [
             self._cut(intake, view, frame, lane, place)
-            for place, (frame, view) in enumerate(padded)
+            for place, (frame, view) in enumerate(places)
         ]
 
         def work(stream: Stream) -> None:
@@ -230,12 +231,12 @@ class Slot:
             lane.launch(stream)
             self._device.copy_out(stream, flat, lane.judge.scores)
 
-        return Pass(lane, tuple(views), scores, work)
+        return Pass(lane, places, len(views), scores, work)
 
     def _launch(self, each: Pass, layout: Layout) -> None:
-        each.times += 1
-        if each.times == 1:
+        if not each.has_run:
             each.work(self._stream)
+            each.has_run = True
             return
         if each.graph is None:
             each.graph = layout.held.enter_context(record_graph(self._stream, each.work))
@@ -295,7 +296,3 @@ def open_slot(device: Device, model: Model, most_views: int) -> Iterator[Slot]:
         held.callback(slot.close)
         held.callback(stream.synchronize)
         yield slot
-
-
-def _padded(views: Sequence[tuple[int, View]], places: int) -> list[tuple[int, View]]:
-    return [*views, *[views[-1]] * (places - len(views))]

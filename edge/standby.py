@@ -41,7 +41,7 @@ Prove = Callable[[Bundle, Provable, Tolerance], None]
 
 
 class StandbyScorer:
-    """A `Scorer` that outlives its GPU; made by `open_standby`.
+    """A `Scorer` that outlives its GPU; made by `open_scorer`.
 
     A GPU that reports an error is opened again. One that hangs cannot be: freeing what it holds
     would wait for it, so that everything of it is left as it is, and the CPU scores.
@@ -90,7 +90,7 @@ class StandbyScorer:
         """See `Scorer`; a batch that meets the GPU's death here is answered without scores."""
         self._under_way.append(len(questions))
         try:
-            self._submit(questions)
+            self._scorer.submit(questions)
         except DeviceError as error:
             self._replace_gpu(error)
 
@@ -125,19 +125,6 @@ class StandbyScorer:
     def close(self) -> None:
         """Give back what can be given back."""
         self._held.close()
-
-    def _submit(self, questions: Sequence[Question]) -> None:
-        # The CPU takes one at a time, and was perhaps put in between two looks at `most_frames`.
-        most = self._scorer.most_frames
-        if len(questions) <= most:
-            self._scorer.submit(questions)
-            return
-        answers: list[Answer] = []
-        for at in range(0, len(questions), most):
-            self._scorer.submit(questions[at : at + most])
-            answers += self._scorer.poll() or []
-        self._under_way.pop()
-        self._lost.append(answers)
 
     def _replace_gpu(self, error: DeviceError) -> None:
         """Answer what was under way, then open the GPU again or put the CPU in its place."""

@@ -17,7 +17,7 @@ PATIENCE_S = 5.0
 """Nothing that a station puts on a stream takes so long: a GPU that has not come to it hangs."""
 
 POLL_S = 20e-6
-"""Between two looks at an event; a sleeping thread leaves its core to the cameras."""
+"""Between two looks at work under way; a sleeping thread leaves its core to the cameras."""
 
 
 class DeviceMemoryError(DeviceError):
