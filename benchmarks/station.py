@@ -27,7 +27,7 @@ from benchmarks.recording import record
 from edge.bundle_folder import open_bundle
 from edge.camera import Camera
 from edge.onnx_scorer import OnnxScorer
-from edge.replay import find_images
+from edge.player import find_images
 from examples.demo.line import RunningStation, start_station
 from inspection.bundle import Bundle, Route
 from inspection.messages import VERDICT_TOPIC, VerdictMessage, decode_verdict

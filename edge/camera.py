@@ -1,4 +1,4 @@
-"""Sends frames to a station: what a camera's driver calls. Playing files is `edge.replay`'s."""
+"""Sends frames to a station: what a camera's driver calls. Playing files is `edge.player`'s."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from pydantic import ValidationError
 from edge.sockets import connect, context, socket
 from inspection.errors import ImageError, InputError, StationError
 from inspection.images import image_format
-from inspection.messages import Buffer, FrameHeader, encode_frame
+from inspection.messages import FrameHeader, encode_frame
+from inspection.wire import Buffer
 
 log = logging.getLogger(__name__)
 

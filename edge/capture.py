@@ -12,7 +12,7 @@ from zmq.utils.monitor import parse_monitor_message
 from edge.health import Clock, Health
 from edge.settings import StationSettings
 from edge.sockets import bind, socket
-from inspection.messages import Buffer
+from inspection.wire import Buffer
 
 # Per camera, on top of the kernel's buffers: the backlog is where frames wait, because it counts.
 RECEIVE_HIGH_WATER = 8

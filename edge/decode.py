@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from edge.outcome import NoScoreError
 from inspection.errors import ImageError
 from inspection.images import ImageInfo, probe
-from inspection.messages import MAX_SIDE_PX, Frame
+from inspection.messages import Frame
 from inspection.preprocessing import to_rgb8
 from inspection.verdicts import Reason
+from inspection.wire import MAX_SIDE_PX
 
 
 def decode(frame: Frame, max_frame_bytes: int) -> NDArray[np.uint8]:

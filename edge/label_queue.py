@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from edge.backlog import Backlog
 from edge.health import is_milestone
 from inspection.errors import StationError
-from inspection.messages import Buffer, Frame, VerdictMessage
+from inspection.messages import Frame, VerdictMessage
+from inspection.wire import Buffer
 
 log = logging.getLogger(__name__)
 

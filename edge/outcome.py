@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from edge.health import Stopwatch
 from inspection.bundle import Bundle
 from inspection.errors import DualbankError
-from inspection.messages import Frame, FrameName, RegionEntry, VerdictMessage
+from inspection.messages import Frame, RegionEntry, VerdictMessage
 from inspection.thresholds import Thresholds
 from inspection.verdicts import Decision, Judgement, Reason, Region, Verdict
+from inspection.wire import FrameName
 
 
 class NoScoreError(DualbankError):

@@ -42,8 +42,9 @@ from edge.settings import StationSettings
 from edge.workers import Ready, Worker
 from inspection.bundle import Bundle
 from inspection.errors import StationError
-from inspection.messages import Buffer, MessageError, decode_frame
+from inspection.messages import decode_frame
 from inspection.verdicts import Reason
+from inspection.wire import Buffer, MessageError
 
 log = logging.getLogger(__name__)
 

@@ -6,9 +6,7 @@ No threshold lives here: what changes a verdict travels in the bundle.
 from __future__ import annotations
 
 import difflib
-import ipaddress
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +19,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from edge.addresses import is_private, wrong_in
 from inspection.errors import InputError
 
 ENV_PREFIX = "EDGE_"
@@ -33,7 +32,9 @@ MOST_BYTES = (1 << 63) - 1
 
 MOST_DRAIN_S = 86_400.0
 
-MOST_PORT = 65_535
+
+ADDRESSES = ("cameras", "frames", "imagezmq", "verdicts", "catch_up", "reject", "control")
+"""Settings that are an address to bind a ZeroMQ socket to; one whose default is empty may be."""
 
 
 class SettingsError(InputError):
@@ -46,11 +47,39 @@ class StationSettings(BaseSettings):
     # Unknown names in the environment are found by `read_settings`: pydantic-settings ignores them.
     model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix=ENV_PREFIX)
 
-    frames: str = Field("tcp://127.0.0.1:5555", description="address that cameras push to")
+    cameras: str = Field(
+        "tcp://127.0.0.1:5557", description="address of cameras whose frames are acknowledged"
+    )
+    frames: str = Field("tcp://127.0.0.1:5555", description="address that plain cameras push to")
+    imagezmq: str = Field("", description="address that imageZMQ senders ask; empty = none")
+    imagezmq_from: str = Field(
+        "", description="addresses that imageZMQ senders publish at, separated by commas"
+    )
     verdicts: str = Field("tcp://127.0.0.1:5556", description="address that verdicts come from")
+    catch_up: str = Field(
+        "tcp://127.0.0.1:5558", description="address that missed verdicts are asked of"
+    )
+    reject: str = Field(
+        "tcp://127.0.0.1:5559", description="address of the question: eject this part?"
+    )
+    control: str = Field("", description="address of swaps; empty = ipc, in state_dir")
+    http: str = Field(
+        "127.0.0.1:8787", description="host:port of status page and metrics; empty = none"
+    )
+    keys: Path | None = Field(
+        None, description="folder of CURVE keys; given, every tcp address is encrypted"
+    )
     bundle: Path | None = Field(None, description="folder of the model bundle")
     state_dir: Path = Field(Path("station"), description="where ledger and label queue live")
-    backlog_frames: int = Field(64, ge=1, le=1 << 16, description="frames that may wait")
+    overload: Literal["newest", "oldest", "block"] = Field(
+        "newest", description="what a full backlog keeps: newest, oldest, or block the camera"
+    )
+    deadline_ms: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="deadline of frames that name none"
+    )
+    backlog_frames: int = Field(
+        64, ge=1, le=1 << 16, description="frames of one camera that may wait"
+    )
     backlog_bytes: int = Field(
         512 * MIB, ge=1, le=MOST_BYTES, description="memory that waiting frames may take"
     )
@@ -78,6 +107,7 @@ class StationSettings(BaseSettings):
     drain_s: float = Field(
         20.0, ge=0, le=MOST_DRAIN_S, allow_inf_nan=False, description="time to score at stop"
     )
+    log_format: Literal["text", "json"] = Field("text", description="of the log on stderr")
     insecure: bool = Field(False, description="allow addresses that other machines reach")
 
     @classmethod
@@ -103,9 +133,11 @@ class StationSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _addresses_are_private(self) -> StationSettings:
-        for key in ("frames", "verdicts"):
+        for key in ADDRESSES:
             address = getattr(self, key)
-            if wrong := _wrong_in(address):
+            if not address and not type(self).model_fields[key].default:
+                continue
+            if wrong := wrong_in(address):
                 raise ValueError(f"{key} = {address!r} {wrong}")
             if not self.insecure and not is_private(address):
                 raise ValueError(
@@ -150,36 +182,6 @@ def read_settings(
         return StationSettings(**merged)
     except ValidationError as error:
         raise SettingsError(_first(error, layers)) from error
-
-
-def is_private(address: str) -> bool:
-    """Whether only this machine can reach a ZeroMQ address: ipc, or tcp on loopback."""
-    if not address.startswith("tcp://"):
-        return True
-    host = address[len("tcp://") :].rpartition(":")[0].strip("[]")
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _wrong_in(address: str) -> str | None:
-    """Say what a socket of the station cannot bind to; None if nothing is wrong.
-
-    ZeroMQ takes a port of any number, and binds to what its lower 16 bits happen to be.
-    """
-    if address.startswith("ipc://"):
-        return None
-    if not address.startswith("tcp://"):
-        return "must begin with tcp:// or ipc://"
-    host, _, port = address.removeprefix("tcp://").rpartition(":")
-    if not host or not port or port.endswith("]"):
-        return "has no port; expected tcp://host:port, for instance tcp://127.0.0.1:5555"
-    if port == "*" or (re.fullmatch("[0-9]{1,5}", port) and int(port) <= MOST_PORT):
-        return None
-    return f"has the port {port!r}, expected 0 to {MOST_PORT}, or * for any that is free"
 
 
 def _from_toml(config: Path) -> dict[str, Any]:

@@ -15,14 +15,13 @@ from edge.sockets import connect, context, socket
 from inspection.messages import (
     HEATMAP_TOPIC,
     VERDICT_TOPIC,
-    Buffer,
     HeatmapHeader,
-    MessageError,
     VerdictMessage,
     decode_heatmap,
     decode_verdict,
 )
 from inspection.verdicts import Reason, Verdict
+from inspection.wire import Buffer, MessageError
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from inspection.errors import ImageError
-from inspection.messages import Buffer
+from inspection.wire import Buffer
 
 JPEG_START, PNG_START = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
 JPEG_END, PNG_END = b"\xff\xd9", b"\x00\x00\x00\x00IEND\xaeB`\x82"

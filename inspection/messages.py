@@ -10,20 +10,29 @@ import math
 import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgpack
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from inspection.errors import InputError
 from inspection.verdicts import Reason, Verdict
-
-VERSION = 1
-MAX_HEADER_BYTES = 8192
-MAX_ENTRIES = 256
-"""Most entries of one array or map inside a header. Ours have fewer than 20."""
-
-MAX_SIDE_PX = 32768
+from inspection.wire import (
+    MAX_SIDE_PX,
+    VERSION,
+    Buffer,
+    Converted,
+    Counter,
+    FrameName,
+    MessageError,
+    Name,
+    Side,
+    Wire,
+    first_of,
+    name_in,
+    pack,
+    unpack,
+    unpack_or_none,
+)
 
 VERDICT_TOPIC = b"verdict/"
 """A verdict's first part is this and the camera's name: subscribe to it, or to one camera's."""
@@ -32,65 +41,22 @@ HEATMAP_TOPIC = b"heatmap/"
 
 BYTES_PER_SAMPLE = {"uint8": 1, "uint16": 2}
 
-Buffer = bytes | bytearray | memoryview
 
-Name = Annotated[str, Field(min_length=1, max_length=128)]
-# msgpack has lists for tuples and plain text for enumerations: these alone are converted.
-Converted = Field(strict=False)
-Counter = Annotated[int, Field(ge=0, lt=1 << 63)]
-Side = Annotated[int, Field(ge=1, le=MAX_SIDE_PX)]
-
-
-class MessageError(InputError):
-    """A message breaks the wire format.
-
-    Attributes:
-        reason: For the verdict, where there is one.
-        name: Whose frame it was, if that much could be read.
-    """
-
-    def __init__(self, text: str, reason: Reason, name: FrameName | None = None) -> None:
-        super().__init__(text)
-        self.reason = reason
-        self.name = name
-
-
-@dataclass(frozen=True, slots=True)
-class FrameName:
-    """What makes a frame the only one of its kind, and what its verdict repeats.
-
-    Attributes:
-        camera: Name of the camera.
-        session: One run of the camera; a new one starts `seq` anew.
-        seq: Counts the camera's triggers from 0.
-        part: Serial number of the part, if the line knows it.
-    """
-
-    camera: str
-    session: str
-    seq: int
-    part: str | None = None
-
-
-class _Wire(BaseModel):
-    # Unknown keys are passed over, so that a camera may be newer than its station.
-    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
-
-
-class FrameHeader(_Wire):
+class FrameHeader(Wire):
     """Says what the pixels beside it are. See `docs/wire.md` for the meaning of every field."""
 
     v: Literal[1] = 1
     camera: Name
     session: Name
     seq: Counter
-    encoding: Literal["raw", "jpeg", "png"]
+    encoding: Literal["raw", "jpeg", "png", "none"]
     shape: Annotated[list[int], Field(min_length=2, max_length=3)] | None = None
     dtype: Literal["uint8", "uint16"] = "uint8"
     trigger_ns: Counter | None = None
     part: Name | None = None
     product: Name | None = None
     deadline_ms: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    live: bool = True
 
     @model_validator(mode="after")
     def _shape_is_usable(self) -> FrameHeader:
@@ -116,7 +82,7 @@ class FrameHeader(_Wire):
         return math.prod(self.shape or [0]) * BYTES_PER_SAMPLE[self.dtype]
 
 
-class RegionEntry(_Wire):
+class RegionEntry(Wire):
     """A suspicious box: see `inspection.verdicts.Region`."""
 
     x_px: int
@@ -126,7 +92,7 @@ class RegionEntry(_Wire):
     score: float
 
 
-class VerdictMessage(_Wire):
+class VerdictMessage(Wire):
     """What the station says of one trigger; without a score where the verdict is UNKNOWN."""
 
     v: Literal[1] = 1
@@ -145,6 +111,7 @@ class VerdictMessage(_Wire):
     regions: Annotated[tuple[RegionEntry, ...], Converted] = ()
     bundle: str
     bank: str
+    frame_sha256: str | None = None
     station_seq: int
     latency_ms: dict[str, float]
 
@@ -157,7 +124,7 @@ class VerdictMessage(_Wire):
         return self
 
 
-class HeatmapHeader(_Wire):
+class HeatmapHeader(Wire):
     """Says what the (Mh, Mw) float32 standardised patch scores beside it belong to."""
 
     v: Literal[1] = 1
@@ -202,10 +169,10 @@ def decode_frame(parts: Sequence[Buffer], max_frame_bytes: int) -> Frame:
         raise MessageError(
             f"expected 2 parts, header and pixels, got {len(parts)}",
             Reason.BAD_HEADER,
-            _name_in(_unpack_or_none(parts[0])) if parts else None,
+            name_in(unpack_or_none(parts[0])) if parts else None,
         )
-    document = _unpack(parts[0])
-    name = _name_in(document)
+    document = unpack(parts[0])
+    name = name_in(document)
     if type(document.get("v")) is not int or document["v"] != VERSION:
         raise MessageError(
             f"expected v = {VERSION}, got {reprlib.repr(document.get('v'))}; camera and station "
@@ -216,7 +183,7 @@ def decode_frame(parts: Sequence[Buffer], max_frame_bytes: int) -> Frame:
     try:
         header = FrameHeader.model_validate(document)
     except ValidationError as error:
-        raise MessageError(_first(error), Reason.BAD_HEADER, name) from error
+        raise MessageError(first_of(error), Reason.BAD_HEADER, name) from error
     if header.raw_bytes > max_frame_bytes:
         raise MessageError(
             f"a frame of {header.shape} {header.dtype} takes {header.raw_bytes} bytes, "
@@ -231,6 +198,10 @@ def decode_frame(parts: Sequence[Buffer], max_frame_bytes: int) -> Frame:
             Reason.BAD_PAYLOAD,
             name,
         )
+    if header.encoding == "none":
+        raise MessageError(
+            "the camera could not keep the pixels of this trigger", Reason.FRAME_LOST, name
+        )
     if size == 0:
         raise MessageError("the part for the pixels is empty", Reason.BAD_PAYLOAD, name)
     return Frame(header, parts[1])
@@ -238,7 +209,7 @@ def decode_frame(parts: Sequence[Buffer], max_frame_bytes: int) -> Frame:
 
 def encode_verdict(verdict: VerdictMessage) -> list[Buffer]:
     """Make the two parts of a verdict message: topic and header."""
-    return [VERDICT_TOPIC + verdict.camera.encode(), _pack(verdict)]
+    return [VERDICT_TOPIC + verdict.camera.encode(), pack(verdict)]
 
 
 def decode_verdict(parts: Sequence[Buffer]) -> VerdictMessage:
@@ -249,16 +220,16 @@ def decode_verdict(parts: Sequence[Buffer]) -> VerdictMessage:
     """
     if len(parts) != 2:
         raise MessageError(f"expected topic and verdict, got {len(parts)} parts", Reason.BAD_HEADER)
-    document = _unpack(parts[1], max_bytes=1 << 20)
+    document = unpack(parts[1], max_bytes=1 << 20)
     try:
         return VerdictMessage.model_validate(document)
     except ValidationError as error:
-        raise MessageError(_first(error), Reason.BAD_HEADER) from error
+        raise MessageError(first_of(error), Reason.BAD_HEADER) from error
 
 
 def encode_heatmap(header: HeatmapHeader, values: Buffer) -> list[Buffer]:
     """Make the three parts of a heatmap message: topic, header, (Mh, Mw) float32 little-endian."""
-    return [HEATMAP_TOPIC + header.camera.encode(), _pack(header), values]
+    return [HEATMAP_TOPIC + header.camera.encode(), pack(header), values]
 
 
 def decode_heatmap(parts: Sequence[Buffer]) -> tuple[HeatmapHeader, Buffer]:
@@ -272,9 +243,9 @@ def decode_heatmap(parts: Sequence[Buffer]) -> tuple[HeatmapHeader, Buffer]:
             f"expected topic, header and values, got {len(parts)} parts", Reason.BAD_HEADER
         )
     try:
-        header = HeatmapHeader.model_validate(_unpack(parts[1]))
+        header = HeatmapHeader.model_validate(unpack(parts[1]))
     except ValidationError as error:
-        raise MessageError(_first(error), Reason.BAD_HEADER) from error
+        raise MessageError(first_of(error), Reason.BAD_HEADER) from error
     if len(parts[2]) != 4 * math.prod(header.shape):
         raise MessageError(
             f"a map of {header.shape} float32 is {4 * math.prod(header.shape)} bytes, "
@@ -282,69 +253,3 @@ def decode_heatmap(parts: Sequence[Buffer]) -> tuple[HeatmapHeader, Buffer]:
             Reason.BAD_PAYLOAD,
         )
     return header, parts[2]
-
-
-def _pack(message: BaseModel) -> bytes:
-    return bytes(msgpack.packb(message.model_dump(mode="json")))
-
-
-def _unpack(data: Buffer, max_bytes: int = MAX_HEADER_BYTES) -> dict[str, Any]:
-    """Decode a header that claims no more than it holds.
-
-    msgpack allocates an array when it is announced. Its own limit is the buffer's length for each,
-    and a thousand nested claims in 8 kB took 65 MB (measured); with ours it is 2 MB at the most.
-    """
-    if len(data) > max_bytes:
-        raise MessageError(
-            f"a header has at most {max_bytes} bytes, got {len(data)}", Reason.BAD_HEADER
-        )
-    try:
-        document = msgpack.unpackb(
-            data,
-            raw=False,
-            strict_map_key=True,
-            max_array_len=MAX_ENTRIES,
-            max_map_len=MAX_ENTRIES,
-        )
-    except (ValueError, msgpack.exceptions.UnpackException, RecursionError) as error:
-        said = str(error) or type(error).__name__
-        raise MessageError(f"the header is not msgpack: {said}", Reason.BAD_HEADER) from error
-    if not isinstance(document, dict):
-        raise MessageError(
-            f"a header is a msgpack map, got {type(document).__name__}", Reason.BAD_HEADER
-        )
-    return document
-
-
-def _unpack_or_none(data: Buffer) -> dict[str, Any] | None:
-    try:
-        return _unpack(data)
-    except MessageError:
-        return None
-
-
-class _Named(_Wire):
-    camera: Name
-    session: Name
-    seq: Counter
-    part: Name | None = None
-
-
-def _name_in(document: dict[str, Any] | None) -> FrameName | None:
-    """Read whose frame it is from a header that may be wrong elsewhere."""
-    if document is None:
-        return None
-    for candidate in (document, {**document, "part": None}):
-        try:
-            named = _Named.model_validate(candidate)
-        except ValidationError:
-            continue
-        return FrameName(named.camera, named.session, named.seq, named.part)
-    return None
-
-
-def _first(error: ValidationError) -> str:
-    """The first thing that is wrong, in one line."""
-    first = error.errors(include_url=False, include_context=False)[0]
-    where = ".".join(str(part) for part in first["loc"]) or "header"
-    return f"{where}: {first['msg']}"

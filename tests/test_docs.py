@@ -13,7 +13,7 @@ import zmq
 
 from edge.settings import StationSettings
 from inspection import bundle as bundles
-from inspection import messages, preprocessing, verdicts
+from inspection import messages, preprocessing, verdicts, wire
 from inspection.bank import bank_to_bytes, empty_bank
 from inspection.bundle import ANY_PRODUCT
 from inspection.golden import RELATIVE_TOLERANCE
@@ -95,7 +95,7 @@ def test_a_field_that_is_said_to_be_always_there_is_never_nil(heading, model):
 
         # `v` and `regions` have a default in the code and are sent all the same.
         optional = default is None and not model.model_fields[name].is_required()
-        assert optional == (presence != "always") or name == "dtype"
+        assert optional == (presence != "always") or name in ("dtype", "live")
 
 
 @pytest.mark.parametrize(
@@ -121,9 +121,9 @@ def test_the_limits_are_those_of_the_code():
     settings = StationSettings()
 
     assert {name: int(value.split()[0]) for name, (value, _) in limits.items()} == {
-        "frame or heatmap header": messages.MAX_HEADER_BYTES,
-        "entries of one list or map in a header": messages.MAX_ENTRIES,
-        "side of a frame": messages.MAX_SIDE_PX,
+        "frame or heatmap header": wire.MAX_HEADER_BYTES,
+        "entries of one list or map in a header": wire.MAX_ENTRIES,
+        "side of a frame": wire.MAX_SIDE_PX,
         "shortest side of a frame": preprocessing.MIN_SIDE_PX,
         "decoded frame": settings.max_frame_bytes,
         "one message part": settings.max_message_bytes,

@@ -67,14 +67,18 @@ REACHES_A_DISK_AS_METHOD = {"tofile", "read_bytes", "write_bytes", "read_text", 
 # tools may use tools. Stages never know of each other: what they share is a tool.
 STOREYS = ("doors", "assembly", "stages", "tools")
 EDGE = {
-    "doors": {"cli", "proof", "service"},
-    "assembly": {"check", "doctor", "pipeline", "replay", "standby"},
+    "doors": {
+        *("cli", "proof", "service"),
+        *("commands.camera", "commands.check", "commands.doctor", "commands.options"),
+        *("commands.run", "commands.watch"),
+    },
+    "assembly": {"check", "doctor", "pipeline", "player", "standby"},
     "stages": {
         *("camera", "capture", "decode", "gpu_scorer", "judging", "label_queue", "ledger"),
         *("onnx_scorer", "publish", "watch"),
     },
     "tools": {
-        *("backlog", "bank_rows", "bank_scan", "batches", "bundle_folder", "device"),
+        *("addresses", "backlog", "bank_rows", "bank_scan", "batches", "bundle_folder", "device"),
         *("device_bank", "device_heads", "device_pixels", "findings", "gpu_looks", "graphs"),
         *("health", "intake", "lane"),
         *("log_lines", "outcome", "resize", "scorer", "settings", "slot", "sockets"),

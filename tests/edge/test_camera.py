@@ -12,7 +12,7 @@ import pytest
 import zmq
 
 from edge.camera import Camera
-from edge.replay import find_images, load, pace, replay
+from edge.player import find_images, load, pace, play
 from inspection.errors import ImageError, InputError, StationError
 from inspection.messages import Frame, decode_frame
 from tests.bundles import good_frame
@@ -124,7 +124,7 @@ def test_as_is_sends_jpeg_and_png_unchanged_and_the_rest_raw(
     images: Path, station: Station
 ) -> None:
     with Camera(station.address) as camera:
-        replay(camera, find_images([images]), rate_hz=0)
+        play(camera, find_images([images]), rate_hz=0)
 
     for name, encoding in (("a.bmp", "raw"), ("b/10.jpg", "jpeg"), ("b/2.png", "png")):
         frame = station.take()
@@ -153,7 +153,7 @@ def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
 
 def test_a_loop_goes_on_until_the_count(images: Path, station: Station) -> None:
     with Camera(station.address) as camera:
-        replay(camera, find_images([images]), rate_hz=0, loop=True, count=7)
+        play(camera, find_images([images]), rate_hz=0, loop=True, count=7)
 
     assert [station.take().header.part for _ in range(7)][3::3] == ["a.bmp", "a.bmp"]
 

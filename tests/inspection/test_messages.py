@@ -13,14 +13,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from inspection.messages import (
-    MAX_ENTRIES,
-    MAX_HEADER_BYTES,
-    MAX_SIDE_PX,
     Frame,
     FrameHeader,
-    FrameName,
     HeatmapHeader,
-    MessageError,
     RegionEntry,
     VerdictMessage,
     decode_frame,
@@ -31,6 +26,7 @@ from inspection.messages import (
     encode_verdict,
 )
 from inspection.verdicts import Reason, Verdict
+from inspection.wire import MAX_ENTRIES, MAX_HEADER_BYTES, MAX_SIDE_PX, FrameName, MessageError
 
 LIMIT = 1 << 20
 PIXELS = bytes(range(96))
@@ -47,6 +43,7 @@ HEADER = {
     "part": "S/N 5",
     "product": "screw",
     "deadline_ms": 80.5,
+    "live": True,
 }
 REQUIRED = ("v", "camera", "session", "seq", "encoding")
 NAME = FrameName("left", "2f9c", 7, "S/N 5")
@@ -165,6 +162,7 @@ MISTYPED = {
     "part": [5, b"S/N 5", "", "x" * 129, ["S"]],
     "product": [5, b"screw", "", "x" * 129],
     "deadline_ms": ["80", 0, -1.0, math.nan, math.inf, True],
+    "live": [None, "no", 0, 1.0],
 }
 
 
@@ -509,6 +507,7 @@ MISTYPED_VERDICT = {
     "regions": [None, 5, [5], [{**REGION, "x_px": "1"}], [{"x_px": 1}], {"x_px": 1}],
     "bundle": [None, 5],
     "bank": [None, 5],
+    "frame_sha256": [5, b"ab"],
     "station_seq": ["41", None, 4.5],
     "latency_ms": [None, [], {"decode": "fast"}, 5.0],
 }

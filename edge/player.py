@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from edge.camera import Camera
 from inspection.errors import ImageError, InputError
 from inspection.images import image_format
-from inspection.messages import Buffer
+from inspection.wire import Buffer
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
@@ -62,7 +62,7 @@ def find_images(paths: Sequence[Path]) -> list[ImageFile]:
     return found
 
 
-def replay(
+def play(
     camera: Camera,
     images: Sequence[ImageFile],
     rate_hz: float,

@@ -1,0 +1,64 @@
+"""`camera`: files, sent as a camera would send them."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from edge.camera import STATION, Camera
+from edge.commands.options import DONE, above_zero, not_negative, positive, print_json
+from edge.player import find_images, play
+
+
+def add_camera(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Declare the verb."""
+    verb = verbs.add_parser("camera", help="send images as a camera would")
+    verb.set_defaults(verb=_camera)
+    verb.add_argument("paths", nargs="+", type=Path, metavar="DIR|FILE", help="images to send")
+    verb.add_argument("--to", default=STATION, help="the station [%(default)s]")
+    verb.add_argument(
+        "--rate", type=not_negative, default=10.0, metavar="HZ", help="[%(default)s]; 0 = at once"
+    )
+    verb.add_argument("--name", default="cam0", help="of the camera [%(default)s]")
+    verb.add_argument("--product", help="what the camera looks at")
+    verb.add_argument("--count", type=positive, help="stop after so many frames")
+    verb.add_argument("--loop", action="store_true", help="start again after the last image")
+    verb.add_argument(
+        "--encoding",
+        choices=("as-is", "jpeg", "png", "raw"),
+        default="as-is",
+        help="as-is sends JPEG and PNG unchanged, other files as raw pixels [%(default)s]",
+    )
+    verb.add_argument("--deadline-ms", type=above_zero, help="when a verdict comes too late")
+    verb.add_argument(
+        "--timeout",
+        type=not_negative,
+        default=30.0,
+        metavar="S",
+        help="give up when no station takes frames for so long [%(default)s]",
+    )
+    verb.add_argument("--json", action="store_true", help="at the end, the count as JSON")
+
+
+def _camera(given: argparse.Namespace) -> int:
+    images = find_images(given.paths)
+    with Camera(given.to, given.name, product=given.product, timeout_s=given.timeout) as camera:
+        try:
+            play(
+                camera,
+                images,
+                given.rate,
+                count=given.count,
+                loop=given.loop,
+                encoding=given.encoding,
+                deadline_ms=given.deadline_ms,
+            )
+        except KeyboardInterrupt:
+            pass  # how a loop ends; what was sent is still told
+        finally:
+            sent = {"camera": camera.name, "session": camera.session, "sent": camera.sent}
+            if given.json:
+                print_json(sent)
+            else:
+                print(f"{camera.sent} frames sent to {given.to} as {camera.name}")
+    return DONE

@@ -1,0 +1,77 @@
+"""What several verbs take, and the exit codes they give."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from edge.settings import StationSettings, read_settings
+
+DONE, FAILED, USAGE, GATE = 0, 1, 2, 3
+
+
+def add_json(verb: argparse.ArgumentParser, what: str) -> None:
+    """Declare `--json`."""
+    verb.add_argument("--json", action="store_true", help=what)
+
+
+def settings_of(given: argparse.Namespace) -> StationSettings:
+    """Read the settings that a verb was given, in all layers."""
+    command_line = {
+        name: getattr(given, name) for name in StationSettings.model_fields if name in given
+    }
+    return read_settings(given.config, command_line)
+
+
+def add_settings(verb: argparse.ArgumentParser) -> None:
+    """Declare every setting of a station as an option."""
+    verb.description = "Command line > EDGE_… in the environment > TOML > defaults."
+    verb.add_argument("--config", type=Path, metavar="TOML", help="settings file")
+    for name, field in StationSettings.model_fields.items():
+        flag = "--" + name.replace("_", "-")
+        text = f"{field.description}"
+        if field.default is not None:
+            text += f" [{field.default}]"
+        if isinstance(field.default, bool):
+            verb.add_argument(
+                flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=text
+            )
+        else:
+            verb.add_argument(flag, default=argparse.SUPPRESS, metavar=_metavar(name), help=text)
+
+
+def print_json(document: dict[str, Any]) -> None:
+    """Print a document as one line."""
+    print(json.dumps(document), flush=True)
+
+
+def positive(text: str) -> int:
+    """Parse a count of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected at least 1, got {text}")
+    return value
+
+
+def not_negative(text: str) -> float:
+    """Parse a finite number of 0 or more."""
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected 0 or more, got {text}")
+    return value
+
+
+def above_zero(text: str) -> float:
+    """Parse a finite number above 0."""
+    value = not_negative(text)
+    if value == 0:
+        raise argparse.ArgumentTypeError("expected more than 0")
+    return value
+
+
+def _metavar(name: str) -> str:
+    """The unit that ends the name of a setting, if one does."""
+    unit = name.rpartition("_")[2]
+    return unit.upper() if unit in ("bytes", "s") else "…"
