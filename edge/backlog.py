@@ -5,18 +5,28 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 T = TypeVar("T")
 
 
-class Backlog(Generic[T]):
-    """A bounded queue that forgets its oldest item rather than block the camera.
+Overload = Literal["newest", "oldest", "block"]
+"""What a full backlog keeps: what came last, what came first, or everything, so that whoever puts
+must ask `has_room` and wait."""
 
-    A stale frame is worth nothing: its part has left the station. So a full backlog gives old
-    items back to whoever puts, who must account for them, because a silent drop is a missed part.
-    Items have lanes, a camera each, which are taken from in turn; what is forgotten is the oldest
-    of the lane that takes the largest share of the room, so that a fast camera costs no other one.
+MOST_LANES = 64
+"""Cameras that may have frames waiting at once; what names itself differently in every frame must
+not take memory for each name."""
+
+
+class Backlog(Generic[T]):
+    """A bounded queue that gives back what it cannot keep, and says what that is.
+
+    Items have lanes, a camera each, which are taken from in turn; a lane has its own bound, so that
+    a fast camera costs no other one. What cannot be kept is given back to whoever puts, who must
+    account for it, because a silent drop is a missed part. With "newest" it is the oldest of a full
+    lane, whose part has left the station first, or, where bytes are short, the oldest of the lane
+    that takes most of them; otherwise it is the new item itself.
     """
 
     def __init__(
@@ -25,40 +35,63 @@ class Backlog(Generic[T]):
         most_bytes: int = 1 << 62,
         size_of: Callable[[T], int] = lambda _: 0,
         lane_of: Callable[[T], Hashable] = lambda _: None,
+        overload: Overload = "newest",
     ) -> None:
+        """Make an empty one.
+
+        Args:
+            most_items: Of one lane.
+            most_bytes: Of all lanes together.
+            size_of: Bytes of an item.
+            lane_of: Whose it is.
+            overload: What is kept when there is no room.
+        """
         self._most_items = most_items
         self._most_bytes = most_bytes
         self._size_of = size_of
         self._lane_of = lane_of
+        self._overload = overload
         # In the order of their turns; a lane without items is not kept.
         self._lanes: dict[Hashable, _Lane[T]] = {}
+        self._bytes = 0
         self._closed = False
         self._changed = threading.Condition()
         self.forgotten = 0
 
     def __len__(self) -> int:
-        return sum(len(lane.items) for lane in list(self._lanes.values()))
+        with self._changed:
+            return sum(len(lane.items) for lane in self._lanes.values())
+
+    def has_room(self, item: T) -> bool:
+        """Whether `put` would keep an item and forget none for it."""
+        with self._changed:
+            return self._has_room(item)
 
     def put(self, item: T) -> list[T]:
         """Add the newest item of its lane; never blocks.
 
         Returns:
-            What was forgotten for it; the item itself when it alone is too large, or the backlog is
-            closed.
+            What was forgotten for it; the item itself when it is what cannot be kept, or the
+            backlog is closed.
         """
-        size = self._size_of(item)
+        size, name = self._size_of(item), self._lane_of(item)
         with self._changed:
-            if self._closed or size > self._most_bytes:
+            forgotten: list[T] = []
+            hopeless = self._closed or size > self._most_bytes or self._is_one_too_many(name)
+            if hopeless or (self._overload != "newest" and not self._has_room(item)):
                 self.forgotten += 1
                 return [item]
-            forgotten = []
-            while len(self) >= self._most_items or self._bytes + size > self._most_bytes:
-                forgotten.append(self._take_oldest(max(self._lanes, key=self._share)))
+            if self._is_full(name):
+                forgotten.append(self._take_oldest(name))
+            while self._bytes + size > self._most_bytes:
+                most = max(self._lanes, key=lambda each: self._lanes[each].nbytes)
+                forgotten.append(self._take_oldest(most))
             self.forgotten += len(forgotten)
-            lane = self._lanes.setdefault(self._lane_of(item), _Lane())
+            lane = self._lanes.setdefault(name, _Lane())
             lane.items.append(item)
             lane.nbytes += size
-            self._changed.notify()
+            self._bytes += size
+            self._changed.notify_all()
         return forgotten
 
     def close(self) -> None:
@@ -86,14 +119,16 @@ class Backlog(Generic[T]):
                 item = self._take_next()
             yield item
 
-    @property
-    def _bytes(self) -> int:
-        return sum(lane.nbytes for lane in self._lanes.values())
+    def _has_room(self, item: T) -> bool:
+        name = self._lane_of(item)
+        fits = self._bytes + self._size_of(item) <= self._most_bytes
+        return fits and not self._is_full(name) and not self._is_one_too_many(name)
 
-    def _share(self, name: Hashable) -> float:
-        """How much of the room a lane takes, of whichever bound it takes more of."""
-        lane = self._lanes[name]
-        return max(len(lane.items) / self._most_items, lane.nbytes / self._most_bytes)
+    def _is_full(self, name: Hashable) -> bool:
+        return name in self._lanes and len(self._lanes[name].items) >= self._most_items
+
+    def _is_one_too_many(self, name: Hashable) -> bool:
+        return name not in self._lanes and len(self._lanes) >= MOST_LANES
 
     def _take_next(self) -> T:
         name = next(iter(self._lanes))
@@ -106,7 +141,9 @@ class Backlog(Generic[T]):
     def _take_oldest(self, name: Hashable) -> T:
         lane = self._lanes[name]
         item = lane.items.popleft()
-        lane.nbytes -= self._size_of(item)
+        size = self._size_of(item)
+        lane.nbytes -= size
+        self._bytes -= size
         if not lane.items:
             del self._lanes[name]
         return item

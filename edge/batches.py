@@ -89,7 +89,7 @@ def _how_many(waiting: Sequence[PreparedFrame], scorer: Scorer, ahead: int) -> i
 
 
 def _remaining_ms(frame: PreparedFrame) -> float:
-    deadline_ms = frame.arrival.frame.header.deadline_ms
+    deadline_ms = frame.arrival.deadline_ms
     if deadline_ms is None:
         return float("inf")
     return deadline_ms - frame.arrival.receipt.stopwatch.total_ms

@@ -1,27 +1,40 @@
-"""Receives frame messages from cameras. What a message says is decided in `inspection.messages`."""
+"""Receives messages from cameras, over every transport, and tells cameras what became of frames.
+
+What a message says is decided in `inspection`; who is told what, in `edge.pipeline`.
+"""
 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from socket import socketpair
 
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
+from edge.admission import Origin
 from edge.health import Clock, Health
 from edge.settings import StationSettings
-from edge.sockets import bind, socket
+from edge.sockets import bind, connect, socket
 from inspection.wire import Buffer
 
 # Per camera, on top of the kernel's buffers: the backlog is where frames wait, because it counts.
 RECEIVE_HIGH_WATER = 8
+
+# Verdicts that wait for a camera that does not read. More are dropped: it will ask for them.
+SEND_HIGH_WATER = 1024
 
 # A frame has two parts. One more is kept, so that a message of a million is not one of two.
 MOST_PARTS = 3
 
 POLL_MS = 100
 """How soon a stop is noticed."""
+
+HELD_MS = 5
+"""How soon room is noticed while a transport is held back."""
 
 SILENCE_MS = 300
 """At a stop, how long a silence means that nothing is left: on a busy machine ZeroMQ's own thread
@@ -33,68 +46,153 @@ DRAIN_MS = 2000
 _WATCHED = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
 
 
-class Capture:
-    """The socket that cameras push to; used only in the thread that opened it.
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A message as it came.
 
     Attributes:
-        address: Where cameras connect to.
+        origin: Over which transport, and who is answered.
+        parts: Without envelope; views of ZeroMQ's own memory, freed when the last view is.
     """
 
-    def __init__(
-        self,
-        frames: zmq.Socket[bytes],
-        monitor: zmq.Socket[bytes],
-        address: str,
-        health: Health,
-        clock: Clock,
-    ) -> None:
-        self.address = address
-        self._frames = frames
-        self._monitor = monitor
+    origin: Origin
+    parts: list[Buffer]
+
+
+class Capture:
+    """The sockets that frames come from. All but `tell` belong to the thread that opened it.
+
+    Attributes:
+        addresses: By transport, where cameras connect to.
+    """
+
+    def __init__(self, health: Health, clock: Clock) -> None:
+        self.addresses: dict[str, str] = {}
         self._health = health
         self._clock = clock
+        self._sockets: dict[str, zmq.Socket[bytes]] = {}
+        self._monitors: list[zmq.Socket[bytes]] = []
         self._poller = zmq.Poller()
-        self._poller.register(frames, zmq.POLLIN)
+        self._held: set[str] = set()
+        self._answers: deque[tuple[Origin, list[Buffer]]] = deque()
+        self._bell, self._ear = socketpair()
+        self._bell.setblocking(False)
+        self._ear.setblocking(False)
+        self._poller.register(self._ear, zmq.POLLIN)
+
+    def add(self, transport: str, opened: zmq.Socket[bytes], address: str) -> None:
+        """Take over a socket that is bound or connected."""
+        self.addresses[transport] = address
+        self._sockets[transport] = opened
+        self._poller.register(opened, zmq.POLLIN)
+        monitor = opened.get_monitor_socket(_WATCHED)
+        self._monitors.append(monitor)
         self._poller.register(monitor, zmq.POLLIN)
 
     def messages(
         self, stopping: threading.Event, failed: threading.Event
-    ) -> Iterator[list[Buffer]]:
-        """Give message after message.
+    ) -> Iterator[Incoming | None]:
+        """Give message after message, in turn from each transport that is not held back.
 
-        Parts are views of ZeroMQ's own memory, freed when the last view is.
+        None is given while something is held back: there may be room by now.
 
         Args:
             stopping: Give what ZeroMQ already holds, then end.
             failed: End at once: what is taken from a camera now could not be recorded.
         """
-        stopped_ns: int | None = None
+        stopped_ns = heard_ns = None
         while not failed.is_set():
-            if stopped_ns is None and stopping.is_set():
-                stopped_ns = self._clock()
-            ready = dict(self._poller.poll(POLL_MS if stopped_ns is None else SILENCE_MS))
-            if self._monitor in ready:
-                self._count_peers()
-            if self._frames in ready:
-                yield self._receive()
-            elif stopped_ns is not None and not ready:
-                return
-            if stopped_ns is not None and self._clock() - stopped_ns > DRAIN_MS * 1e6:
-                return
+            ready = dict(self._poller.poll(HELD_MS if self._held else POLL_MS))
+            now_ns = self._clock()
+            self._send_answers()
+            for monitor in self._monitors:
+                if monitor in ready:
+                    self._count_peers(monitor)
+            came = [name for name, each in self._sockets.items() if each in ready]
+            if stopping.is_set():
+                stopped_ns = stopped_ns or now_ns
+                if came or self._held or heard_ns is None:
+                    heard_ns = now_ns
+                if now_ns - heard_ns > SILENCE_MS * 1e6 or now_ns - stopped_ns > DRAIN_MS * 1e6:
+                    return
+            for transport in came:
+                yield self._receive(transport)
+            if self._held:
+                yield None
 
-    def _receive(self) -> list[Buffer]:
+    def answer_until(self, told: threading.Event) -> None:
+        """Take nothing more, and send answers until there will be none."""
+        for transport in self._sockets:
+            self.hold(transport)
+        while not told.is_set():
+            self._poller.poll(POLL_MS)
+            self._send_answers()
+
+    def hold(self, transport: str) -> None:
+        """Take nothing more from a transport until `release`: its cameras wait."""
+        if transport not in self._held:
+            self._held.add(transport)
+            self._poller.unregister(self._sockets[transport])
+
+    def release(self, transport: str) -> None:
+        """Take from a transport again."""
+        if transport in self._held:
+            self._held.remove(transport)
+            self._poller.register(self._sockets[transport], zmq.POLLIN)
+
+    def tell(self, origin: Origin, parts: list[Buffer]) -> None:
+        """Answer whoever a frame came from; any thread may, and never waits."""
+        self._answers.append((origin, parts))
+        try:
+            self._bell.send(b"!")
+        except BlockingIOError:
+            return  # it has been rung often enough
+
+    def close(self) -> None:
+        """Send the last answers, and give the sockets back to whoever opened them."""
+        self._send_answers()
+        for each in self._sockets.values():
+            each.disable_monitor()
+        for monitor in self._monitors:
+            monitor.close()
+        self._bell.close()
+        self._ear.close()
+
+    def _receive(self, transport: str) -> Incoming:
         parts: list[Buffer] = []
+        envelope: list[bytes] = []
+        opened = self._sockets[transport]
+        expected = _ENVELOPE[transport]
         while True:
-            part = self._frames.recv(copy=False)
-            if len(parts) < MOST_PARTS:
+            part = opened.recv(copy=False)
+            if len(envelope) < expected:
+                envelope.append(part.bytes)
+            elif len(parts) < MOST_PARTS:
                 parts.append(part.buffer)
             if not part.more:
-                return parts
+                return Incoming(Origin(transport, envelope[0] if envelope else None), parts)
 
-    def _count_peers(self) -> None:
-        event = parse_monitor_message(self._monitor.recv_multipart())["event"]
+    def _send_answers(self) -> None:
+        while self._answers:
+            origin, parts = self._answers.popleft()
+            envelope = [origin.peer or b"", b""][: _ENVELOPE[origin.transport]]
+            # A ROUTER drops what is for a camera that has gone or does not read: it will ask.
+            self._sockets[origin.transport].send_multipart([*envelope, *parts])
+        try:
+            self._ear.recv(4096)
+        except BlockingIOError:
+            return
+
+    def _count_peers(self, monitor: zmq.Socket[bytes]) -> None:
+        event = parse_monitor_message(monitor.recv_multipart())["event"]
         gone = event == zmq.EVENT_DISCONNECTED
         self._health.count("disconnected" if gone else "connected")
+
+
+_BOUND = (("cameras", zmq.ROUTER), ("frames", zmq.PULL), ("imagezmq", zmq.ROUTER))
+
+# What comes before the message: who sends it, and for REQ an empty part.
+_ENVELOPE = {"cameras": 1, "frames": 0, "imagezmq": 2, "imagezmq_from": 0}
 
 
 @contextmanager
@@ -104,19 +202,28 @@ def open_capture(
     health: Health,
     clock: Clock,
 ) -> Iterator[Capture]:
-    """Bind the socket for frames.
+    """Bind the sockets for frames.
 
     A part above `max_message_bytes` is refused by ZeroMQ as soon as its length is announced: it
     drops that peer, which shows as one disconnected.
 
     Raises:
-        StationError: The address cannot be bound.
+        StationError: An address cannot be bound.
     """
-    options = {zmq.RCVHWM: RECEIVE_HIGH_WATER, zmq.MAXMSGSIZE: settings.max_message_bytes}
-    with socket(context, zmq.PULL, options) as frames:
-        monitor = frames.get_monitor_socket(_WATCHED)
-        try:
-            yield Capture(frames, monitor, bind(frames, settings.frames), health, clock)
-        finally:
-            frames.disable_monitor()
-            monitor.close()
+    options = {
+        zmq.RCVHWM: RECEIVE_HIGH_WATER,
+        zmq.SNDHWM: SEND_HIGH_WATER,
+        zmq.MAXMSGSIZE: settings.max_message_bytes,
+    }
+    with ExitStack() as held, closing(Capture(health, clock)) as capture:
+        for transport, kind in _BOUND:
+            if address := getattr(settings, transport):
+                opened = held.enter_context(socket(context, kind, options))
+                capture.add(transport, opened, bind(opened, address))
+        if settings.imagezmq_from:
+            opened = held.enter_context(socket(context, zmq.SUB, options))
+            opened.subscribe(b"")
+            for address in settings.imagezmq_from.split(","):
+                connect(opened, address.strip())
+            capture.add("imagezmq_from", opened, settings.imagezmq_from)
+        yield capture

@@ -94,11 +94,15 @@ class Health:
             return {
                 "received": counts["received"],
                 "malformed": counts["malformed"],
+                "redelivered": counts["redelivered"],
                 "scored": sum(self._verdicts.values()) - unknown,
                 "unknown": {reason.value: n for reason, n in sorted(self._unknown.items())},
                 "recorded": counts["recorded"],
                 "published": counts["published"],
-                "unaccounted": counts["received"] - counts["malformed"] - counts["recorded"],
+                "unaccounted": counts["received"]
+                - counts["malformed"]
+                - counts["redelivered"]
+                - counts["recorded"],
                 "verdicts": {verdict.value: self._verdicts[verdict] for verdict in Verdict},
                 "peers": {
                     "connected": counts["connected"],

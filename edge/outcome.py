@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.admission import Origin
 from edge.health import Stopwatch
 from inspection.bundle import Bundle
 from inspection.errors import DualbankError
@@ -33,20 +34,31 @@ class Receipt:
         product: As the camera said.
         stopwatch: Runs since receipt.
         received_unix_ns: Wall clock, for the ledger and never for a latency.
+        frame_sha256: Of the pixel part as it came, hex; None if it had none.
+        origin: Where it came from.
     """
 
     name: FrameName
     product: str | None
     stopwatch: Stopwatch
     received_unix_ns: int
+    frame_sha256: str | None
+    origin: Origin
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A frame whose header has been checked; its pixels are a view of the message it came in."""
+    """A frame whose header has been checked; its pixels are a view of the message it came in.
+
+    Attributes:
+        receipt: What is owed for it.
+        frame: Header and pixels.
+        deadline_ms: Counted from receipt; None if there is none.
+    """
 
     receipt: Receipt
     frame: Frame
+    deadline_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +126,7 @@ def message_of(outcome: Outcome, station_seq: int) -> VerdictMessage:
         regions=tuple(_entry(region) for region in finding.regions) if finding else (),
         bundle=outcome.bundle_id,
         bank=outcome.bank_id,
+        frame_sha256=receipt.frame_sha256,
         station_seq=station_seq,
         latency_ms=receipt.stopwatch.latency_ms(),
     )

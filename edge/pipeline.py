@@ -1,11 +1,12 @@
 """The route of a frame, from message to published verdict. Only this module knows the order.
 
     capture ─► backlog ─► prepare ─► slots ─► score ─► outcomes ─► finish ─► label queue
-       │                     │                  │         ▲
-       └─────────────────────┴── UNKNOWN ───────┴─────────┘
+       │▲                    │                  │         ▲           │
+       │└────────────────────┼── told ──────────┼─────────┼───────────┤
+       └─────────────────────┴── UNKNOWN ───────┴─────────┘           └─► verdicts
 
 One thread a stage. Whatever happens to a named frame becomes one outcome; only what is in the
-ledger is published.
+ledger is published, and told to the camera.
 """
 
 from __future__ import annotations
@@ -13,38 +14,32 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from queue import SimpleQueue
-from typing import Any
 
 import zmq
 
+from edge.admission import Admission
 from edge.backlog import Backlog, Handover
 from edge.batches import score_all
-from edge.capture import open_capture
+from edge.capture import Capture, open_capture
 from edge.decode import decode
-from edge.health import Clock, Health, Stopwatch, is_milestone
+from edge.health import Clock, Health
 from edge.judging import judge_frame
 from edge.label_queue import LabelItem, LabelQueue
 from edge.ledger import Entry, open_ledger
-from edge.outcome import (
-    Arrival,
-    NoScoreError,
-    Outcome,
-    Receipt,
-    message_of,
-    unknown,
-)
+from edge.ledger_reader import open_reader
+from edge.outcome import Arrival, NoScoreError, Outcome, Receipt, message_of, unknown
 from edge.publish import Publisher, open_publisher
+from edge.reception import Reception, acknowledgement
 from edge.scorer import Answer, PreparedFrame, Scorer, named_route
 from edge.settings import StationSettings
-from edge.workers import Ready, Worker
+from edge.stages import Stages
+from edge.workers import Ready
 from inspection.bundle import Bundle
 from inspection.errors import StationError
-from inspection.messages import decode_frame
 from inspection.verdicts import Reason
-from inspection.wire import Buffer, MessageError
+from inspection.wire import pack
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +49,9 @@ OUTCOMES = 32
 JOIN_S = 5.0
 """How long a stage may take to end, beyond the time that the backlog is given."""
 
+TEND_S = 0.1
+"""How often listeners are looked after while there is no verdict."""
+
 
 class Station:
     """Runs the route; `running` opens and closes everything it needs.
@@ -61,8 +59,7 @@ class Station:
     Attributes:
         health: What has been counted.
         labels: What people should look at.
-        frames_address: Where cameras connect to, once running.
-        verdicts_address: Where listeners connect to, once running.
+        addresses: By setting, where others connect to, once running.
     """
 
     def __init__(
@@ -74,26 +71,29 @@ class Station:
     ) -> None:
         self.health = Health()
         self.labels = LabelQueue(settings.state_dir, settings.label_queue_bytes)
-        self.frames_address = self.verdicts_address = ""
+        self.addresses: dict[str, str] = {}
         self._settings = settings
         self._open_scorer = scorer
         self._scorer: Scorer | None = None
         self._context = context
         self._clock = clock
+        self._capture: Capture | None = None
+        self._admission = Admission()
         self._backlog: Backlog[Arrival] = Backlog(
             settings.backlog_frames,
             settings.backlog_bytes,
             size_of=lambda arrival: len(arrival.frame.pixels),
             lane_of=lambda arrival: arrival.receipt.name.camera,
+            overload=settings.overload,
         )
         self._slots: Handover[PreparedFrame] = Handover(max(2, settings.batch_frames))
         self._outcomes: Handover[Outcome] = Handover(OUTCOMES)
-        self._stopping = threading.Event()
+        self._listening, self._stopping = threading.Event(), threading.Event()
+        self._captured, self._told = threading.Event(), threading.Event()
         self._cannot_record = threading.Event()
         self._give_up_ns = 0
-        # Its put may be called from a signal handler; one entry a signal or dead thread.
-        self._ends: SimpleQueue[BaseException | None] = SimpleQueue()
-        self._failures: list[BaseException] = []
+        self._stages = Stages(settings.drain_s + JOIN_S)
+        self.request_stop, self.wait = self._stages.request_stop, self._stages.wait
 
     @property
     def scorer(self) -> Scorer:
@@ -105,27 +105,28 @@ class Station:
     def running(self) -> Iterator[None]:
         """Start every stage, the last first; at the end, stop them in the order of the route.
 
+        Cameras are told what became of their last frames, so that their sockets are open first and
+        closed last.
+
         Raises:
             StationError: A stage cannot start.
         """
+        stage = self._stages.stage
         with ExitStack() as stages:
+            stages.enter_context(stage("labels", self._label, self.labels.close))
+            # The ledger is made before it is read by the thread of the cameras.
+            with open_ledger(self._settings.state_dir):
+                pass
             for name, work, close, abandon in (
-                ("labels", self._label, self.labels.close, _nothing),
+                ("capture", self._receive, self._end_capture, self._captured.set),
                 ("finish", self._finish, self._outcomes.close, self._abandon_outcomes),
                 ("score", self._score, self._slots.close, self._abandon_slots),
                 ("prepare", self._prepare, self._backlog.close, self._abandon_backlog),
-                ("capture", self._capture, self._stop_capture, _nothing),
             ):
-                stages.enter_context(self._stage(name, work, close, abandon))
+                stages.enter_context(stage(name, work, close, abandon))
+            stages.callback(self._stop_capture)
+            self._listening.set()
             yield
-
-    def request_stop(self) -> None:
-        """Let `wait` return; may be called from a signal handler, and twice."""
-        self._ends.put(None)
-
-    def wait(self) -> None:
-        """Return when a stop was requested or a stage has died."""
-        self._ends.get()
 
     def offer(self, bundle: Bundle) -> None:
         """Let another bundle take over between two frames; any thread may ask. See `Scorer`."""
@@ -137,43 +138,35 @@ class Station:
         Raises:
             StationError: A stage died or hung, or a received frame has no recorded verdict.
         """
-        if self._failures:
-            raise StationError(f"the station stopped: {self._failures[0]}") from self._failures[0]
+        if failures := self._stages.failures:
+            raise StationError(f"the station stopped: {failures[0]}") from failures[0]
         if lost := self.health.report()["unaccounted"]:
             raise StationError(f"{lost} frames were received and have no recorded verdict")
 
     # The route.
 
-    def _capture(self, ready: Ready) -> None:
-        with open_capture(self._context, self._settings, self.health, self._clock) as capture:
-            self.frames_address = capture.address
-            ready()
-            for parts in capture.messages(self._stopping, self._cannot_record):
-                self.health.count("received")
-                self._admit(parts)
-
-    def _admit(self, parts: list[Buffer]) -> None:
-        stopwatch, received_unix_ns = Stopwatch(self._clock, self._clock()), time.time_ns()
-        try:
-            frame = decode_frame(parts, self._settings.max_frame_bytes)
-        except MessageError as error:
-            if error.name is None:
-                self._count_malformed(error)
-            else:
-                receipt = Receipt(error.name, None, stopwatch, received_unix_ns)
-                self._answer_unknown(receipt, error.reason, str(error))
-            return
-        header = frame.header
-        receipt = Receipt(header.frame_name, header.product, stopwatch, received_unix_ns)
-        for forgotten in self._backlog.put(Arrival(receipt, frame)):
-            forgotten.receipt.stopwatch.lap("queue")
-            if is_milestone(self._backlog.forgotten):
-                log.warning("frames forgotten", extra={"forgotten": self._backlog.forgotten})
-            self._answer_unknown(
-                forgotten.receipt,
-                Reason.BACKLOG_FULL,
-                "newer frames came faster than it was scored",
+    def _receive(self, ready: Ready) -> None:
+        with (
+            open_reader(self._settings.state_dir) as records,
+            open_capture(self._context, self._settings, self.health, self._clock) as capture,
+        ):
+            self._capture = capture
+            self.addresses |= capture.addresses
+            reception = Reception(
+                *(self._settings, capture, records, self._admission, self._backlog, self.health),
+                *(self._clock, self._answer_unknown),
             )
+            ready()
+            self._listening.wait()
+            try:
+                for incoming in capture.messages(self._stopping, self._cannot_record):
+                    if incoming is not None:
+                        reception.take(incoming)
+                    reception.make_room()
+                reception.give_up()
+            finally:
+                self._captured.set()
+            capture.answer_until(self._told)
 
     def _prepare(self, ready: Ready) -> None:
         ready()
@@ -223,29 +216,38 @@ class Station:
             open_ledger(self._settings.state_dir) as ledger,
             open_publisher(self._context, self._settings) as publisher,
         ):
-            self.verdicts_address = publisher.address
+            self.addresses["verdicts"] = publisher.address
             station_seq = ledger.last_seq()
             ready()
-            while outcomes := self._outcomes.take(OUTCOMES):
+            while (outcomes := self._outcomes.take_some(len, TEND_S)) is not None:
                 entries = []
                 for outcome in outcomes:
                     station_seq += 1
-                    outcome.receipt.stopwatch.lap("finish")
-                    entries.append(
-                        Entry(message_of(outcome, station_seq), outcome.receipt.received_unix_ns)
-                    )
-                ledger.record(entries)
-                self.health.count("recorded", len(entries))
+                    entries.append(self._entry(outcome, station_seq))
+                if entries:
+                    ledger.record(entries)
+                    self.health.count("recorded", len(entries))
                 for outcome, entry in zip(outcomes, entries, strict=True):
-                    self._publish(publisher, outcome, entry)
+                    self._tell(publisher, outcome, entry)
 
-    def _publish(self, publisher: Publisher, outcome: Outcome, entry: Entry) -> None:
-        outcome.receipt.stopwatch.lap("record")
-        latency_ms = outcome.receipt.stopwatch.latency_ms()
-        message = entry.message.model_copy(update={"latency_ms": latency_ms})
-        publisher.publish(message)
-        self.health.count_verdict(message.verdict, message.reason, latency_ms)
-        finding = outcome.finding
+    def _entry(self, outcome: Outcome, station_seq: int) -> Entry:
+        receipt = outcome.receipt
+        receipt.stopwatch.lap("finish")
+        message = message_of(outcome, station_seq)
+        return Entry(message, pack(message), receipt.received_unix_ns, receipt.origin.transport)
+
+    def _tell(self, publisher: Publisher, outcome: Outcome, entry: Entry) -> None:
+        receipt, message, finding = outcome.receipt, entry.message, outcome.finding
+        # The very bytes that are in the ledger: whoever hears of this verdict hears the same.
+        publisher.publish(message.camera, entry.record)
+        origin = receipt.origin
+        if message.reason is not Reason.NAME_REUSED:
+            # A camera that has connected again in the meantime is told under its new name.
+            origin = self._admission.settle(receipt.name) or origin
+        if self._capture is not None and (told := acknowledgement(origin, entry.record)):
+            self._capture.tell(origin, told)
+        receipt.stopwatch.lap("record")
+        self.health.count_verdict(message.verdict, message.reason, receipt.stopwatch.latency_ms())
         if finding is None:
             return
         if self._settings.publish_heatmaps:
@@ -276,7 +278,7 @@ class Station:
         self._outcomes.put(unknown(receipt, self.scorer.bundle, reason, detail))
 
     def _check_time(self, arrival: Arrival) -> None:
-        deadline_ms = arrival.frame.header.deadline_ms
+        deadline_ms = arrival.deadline_ms
         if deadline_ms is not None and arrival.receipt.stopwatch.has_passed(deadline_ms):
             raise NoScoreError(
                 Reason.DEADLINE_PASSED,
@@ -287,42 +289,18 @@ class Station:
                 Reason.STATION_STOPPING, f"not scored within {self._settings.drain_s:g} s of a stop"
             )
 
-    def _count_malformed(self, error: MessageError) -> None:
-        count = self.health.count("malformed")
-        if is_milestone(count):
-            log.warning("malformed message", extra={"malformed": count, "error": error})
-
     # How it ends.
-
-    @contextmanager
-    def _stage(
-        self,
-        name: str,
-        work: Callable[[Ready], None],
-        close: Callable[[], None],
-        abandon: Callable[[], None],
-    ) -> Iterator[None]:
-        """Run a stage; at its end, close what it takes from and answer what it left."""
-
-        def died(failure: BaseException) -> None:
-            self._failures.append(failure)
-            self._ends.put(failure)
-            abandon()
-
-        worker = Worker(name, work, died)
-        try:
-            yield
-        finally:
-            close()
-            if not worker.join(self._settings.drain_s + JOIN_S):
-                log.error("stage hangs", extra={"stage": name})
-                self._failures.append(StationError(f"stage {name} did not end"))
-                abandon()
 
     def _stop_capture(self) -> None:
         if not self._stopping.is_set():
             self._give_up_ns = self._clock() + int(self._settings.drain_s * 1e9)
             self._stopping.set()
+        self._captured.wait(self._settings.drain_s + JOIN_S)
+
+    def _end_capture(self) -> None:
+        # All of them, because a stage that cannot start ends this one before it has begun.
+        for event in (self._stopping, self._listening, self._told):
+            event.set()
 
     def _abandon_backlog(self) -> None:
         for arrival in self._backlog.abandon():
@@ -340,7 +318,3 @@ class Station:
         self._give_up_ns = 0
         self._cannot_record.set()
         self._stopping.set()
-
-
-def _nothing(*_: Any) -> None:
-    """The stage holds nothing that could be left."""

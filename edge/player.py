@@ -76,7 +76,7 @@ def play(
 
     Raises:
         ImageError: A file that must be decoded cannot be.
-        StationError: The station takes no frames.
+        CameraError: What was read is no frame.
     """
     files: Iterable[ImageFile] = itertools.cycle(images) if loop else images
     files = itertools.islice(files, count)

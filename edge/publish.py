@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edge.settings import StationSettings
 from edge.sockets import bind, socket
-from inspection.messages import HeatmapHeader, VerdictMessage, encode_heatmap, encode_verdict
+from inspection.messages import VERDICT_TOPIC, HeatmapHeader, VerdictMessage, encode_heatmap
 
 # Per listener: beyond it ZeroMQ drops, and the listener sees a gap in `station_seq`.
 SEND_HIGH_WATER = 4096
@@ -28,9 +28,9 @@ class Publisher:
         self.address = address
         self._verdicts = verdicts
 
-    def publish(self, message: VerdictMessage) -> None:
-        """Send a verdict to everyone who listens now."""
-        self._verdicts.send_multipart(encode_verdict(message))
+    def publish(self, camera: str, record: bytes) -> None:
+        """Send a verdict, packed, to everyone who listens now."""
+        self._verdicts.send_multipart([VERDICT_TOPIC + camera.encode(), record])
 
     def publish_heatmap(self, message: VerdictMessage, anomaly_map: NDArray[np.float32]) -> None:
         """Send the (Mh, Mw) standardised map of a verdict."""

@@ -62,8 +62,7 @@ def serve(settings: StationSettings, report: Callable[[dict[str, Any]], None]) -
 
 def _whereabouts(station: Station, settings: StationSettings, bundle_id: str) -> dict[str, Any]:
     return {
-        "frames": station.frames_address,
-        "verdicts": station.verdicts_address,
+        **station.addresses,
         "bundle": bundle_id[:12],
         "scorer": station.scorer.name,
         "state_dir": settings.state_dir,

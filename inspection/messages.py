@@ -207,6 +207,10 @@ def decode_frame(parts: Sequence[Buffer], max_frame_bytes: int) -> Frame:
     return Frame(header, parts[1])
 
 
+MOST_VERDICT_BYTES = 1 << 20
+"""Of a verdict; ours have a few hundred."""
+
+
 def encode_verdict(verdict: VerdictMessage) -> list[Buffer]:
     """Make the two parts of a verdict message: topic and header."""
     return [VERDICT_TOPIC + verdict.camera.encode(), pack(verdict)]
@@ -220,7 +224,16 @@ def decode_verdict(parts: Sequence[Buffer]) -> VerdictMessage:
     """
     if len(parts) != 2:
         raise MessageError(f"expected topic and verdict, got {len(parts)} parts", Reason.BAD_HEADER)
-    document = unpack(parts[1], max_bytes=1 << 20)
+    return decode_verdict_record(parts[1])
+
+
+def decode_verdict_record(record: Buffer) -> VerdictMessage:
+    """Decode a verdict as it is published, acknowledged and recorded: one and the same bytes.
+
+    Raises:
+        MessageError: Not a verdict of this version.
+    """
+    document = unpack(record, max_bytes=MOST_VERDICT_BYTES)
     try:
         return VerdictMessage.model_validate(document)
     except ValidationError as error:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
-from edge.camera import STATION, Camera
-from edge.commands.options import DONE, above_zero, not_negative, positive, print_json
-from edge.player import find_images, play
+from edge.camera import STATION, Camera, CameraError
+from edge.commands.options import DONE, FAILED, above_zero, not_negative, positive, print_json
+from edge.player import ImageFile, find_images, play
+from inspection.errors import StationError
 
 
 def add_camera(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -42,23 +44,46 @@ def add_camera(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 
 def _camera(given: argparse.Namespace) -> int:
     images = find_images(given.paths)
-    with Camera(given.to, given.name, product=given.product, timeout_s=given.timeout) as camera:
-        try:
-            play(
-                camera,
-                images,
-                given.rate,
-                count=given.count,
-                loop=given.loop,
-                encoding=given.encoding,
-                deadline_ms=given.deadline_ms,
-            )
-        except KeyboardInterrupt:
-            pass  # how a loop ends; what was sent is still told
-        finally:
-            sent = {"camera": camera.name, "session": camera.session, "sent": camera.sent}
-            if given.json:
-                print_json(sent)
-            else:
-                print(f"{camera.sent} frames sent to {given.to} as {camera.name}")
-    return DONE
+    try:
+        camera = Camera(
+            given.to, given.name, product=given.product, live=False, timeout_s=given.timeout
+        )
+        with camera:
+            return _play(camera, images, given)
+    except CameraError as error:
+        raise StationError(str(error)) from error
+
+
+def _play(camera: Camera, images: Sequence[ImageFile], given: argparse.Namespace) -> int:
+    if not camera.wait_for_station():
+        raise StationError(
+            f"no station takes frames at {given.to} within {given.timeout:g} s; "
+            "is it running, and is this its address for cameras?"
+        )
+    try:
+        play(
+            camera,
+            images,
+            given.rate,
+            count=given.count,
+            loop=given.loop,
+            encoding=given.encoding,
+            deadline_ms=given.deadline_ms,
+        )
+    except KeyboardInterrupt:
+        pass  # how a loop ends; what was sent is still told
+    finally:
+        open_frames = camera.close()
+        account = {
+            **{"camera": camera.name, "session": camera.session, "sent": camera.sent},
+            **{"unacknowledged": open_frames},
+            "verdicts": dict(camera.recorded),
+        }
+        if given.json:
+            print_json(account)
+        else:
+            shown = ", ".join(f"{n} {verdict}" for verdict, n in sorted(camera.recorded.items()))
+            print(f"{camera.sent} frames sent to {given.to} as {camera.name}: {shown}")
+            if open_frames:
+                print(f"{open_frames} of them were not acknowledged: the station has to be asked")
+    return FAILED if open_frames else DONE

@@ -48,7 +48,7 @@ class RunningStation:
     """A station process and where it listens."""
 
     process: subprocess.Popen[str]
-    frames: str
+    cameras: str
     verdicts: str
     said: list[str] = field(default_factory=list)
 
@@ -82,9 +82,13 @@ def start_station(bundle: Path, state: Path, *, heatmaps: bool = True) -> Iterat
     Raises:
         StationError: It does not get ready.
     """
-    frames, verdicts = (f"tcp://127.0.0.1:{port}" for port in _free_ports(2))
-    words = ["run", "--bundle", bundle, "--state-dir", state, "--frames", frames]
-    words += ["--verdicts", verdicts, "--json"]
+    ports = iter(_free_ports(6))
+    words = ["run", "--bundle", bundle, "--state-dir", state, "--json"]
+    addresses = {}
+    for each in ("cameras", "frames", "verdicts", "catch-up", "reject"):
+        addresses[each] = f"tcp://127.0.0.1:{next(ports)}"
+        words += [f"--{each}", addresses[each]]
+    words += ["--http", f"127.0.0.1:{next(ports)}"]
     words += ["--publish-heatmaps"] if heatmaps else []
     process = subprocess.Popen(
         [_command("dualbank-edge"), *map(str, words)],
@@ -92,7 +96,7 @@ def start_station(bundle: Path, state: Path, *, heatmaps: bool = True) -> Iterat
         stderr=subprocess.PIPE,
         text=True,
     )
-    station = RunningStation(process, frames, verdicts)
+    station = RunningStation(process, addresses["cameras"], addresses["verdicts"])
     try:
         _wait_until_ready(process)
         yield station
@@ -118,7 +122,7 @@ def play(
     listener.start()
     sent: list[int] = []
     cameras = [
-        threading.Thread(target=_camera, args=(station.frames, name, categories, rate_hz, sent))
+        threading.Thread(target=_camera, args=(station.cameras, name, categories, rate_hz, sent))
         for name in CAMERAS
     ]
     for camera in cameras:
@@ -132,14 +136,14 @@ def play(
 
 
 def _camera(
-    frames: str, name: str, categories: Sequence[Category], rate_hz: float, sent: list[int]
+    address: str, name: str, categories: Sequence[Category], rate_hz: float, sent: list[int]
 ) -> None:
     """Play one camera: every second test image of each product; notes how many it has sent."""
     for category in categories:
         images = [sample.image for sample in category.test[CAMERAS.index(name) :: 2]]
         if not images:
             continue
-        words = ["camera", *images, "--to", frames, "--name", name]
+        words = ["camera", *images, "--to", address, "--name", name]
         words += ["--product", category.name, "--rate", rate_hz, "--json"]
         command = [_command("dualbank-edge"), *map(str, words)]
         # A camera that fails says why on stderr, and how far it came on stdout.

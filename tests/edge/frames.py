@@ -7,6 +7,7 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.admission import Origin
 from edge.health import Stopwatch
 from edge.outcome import Arrival, Receipt
 from edge.scorer import PreparedFrame, Question, Scored
@@ -22,7 +23,9 @@ def prepared_frame(shape: tuple[int, int] = (32, 32)) -> PreparedFrame:
         camera="c", session="s", seq=0, encoding="raw", shape=list(image.shape), product="bolt"
     )
     stopwatch = Stopwatch(time.monotonic_ns, time.monotonic_ns())
-    receipt = Receipt(header.frame_name, header.product, stopwatch, time.time_ns())
+    receipt = Receipt(
+        header.frame_name, header.product, stopwatch, time.time_ns(), None, Origin("frames")
+    )
     arrival = Arrival(receipt, Frame(header, memoryview(image.tobytes())))
     return PreparedFrame(arrival, Question(image, True, "bolt"), shape)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 
-from edge.backlog import Backlog, Handover
+import pytest
+
+from edge.backlog import MOST_LANES, Backlog, Handover, Overload
 
 
 def test_a_full_backlog_forgets_its_oldest_and_gives_it_back() -> None:
@@ -106,8 +108,8 @@ def test_a_taker_chooses_how_many_of_what_waits() -> None:
 Shown = tuple[str, int]
 
 
-def cameras(most_items: int) -> Backlog[Shown]:
-    return Backlog(most_items, lane_of=lambda shown: shown[0])
+def cameras(most_items: int, overload: Overload = "newest") -> Backlog[Shown]:
+    return Backlog(most_items, lane_of=lambda shown: shown[0], overload=overload)
 
 
 def test_cameras_are_taken_from_in_turn() -> None:
@@ -127,7 +129,7 @@ def test_cameras_are_taken_from_in_turn() -> None:
 
 
 def test_a_fast_camera_loses_its_own_frames_and_no_other_ones() -> None:
-    backlog = cameras(4)
+    backlog = cameras(2)
     backlog.put(("slow", 0))
     forgotten = [each for i in range(20) for each in backlog.put(("fast", i))]
     forgotten += backlog.put(("slow", 1))
@@ -135,6 +137,38 @@ def test_a_fast_camera_loses_its_own_frames_and_no_other_ones() -> None:
 
     assert {camera for camera, _ in forgotten} == {"fast"}
     assert list(backlog) == [("slow", 0), ("fast", 18), ("slow", 1), ("fast", 19)]
+
+
+def test_a_backlog_that_keeps_the_oldest_gives_the_new_one_back() -> None:
+    backlog = cameras(2, "oldest")
+    forgotten = [each for i in range(4) for each in backlog.put(("fast", i))]
+    forgotten += backlog.put(("slow", 0))
+    backlog.close()
+
+    assert forgotten == [("fast", 2), ("fast", 3)]
+    assert list(backlog) == [("fast", 0), ("slow", 0), ("fast", 1)]
+    assert backlog.forgotten == 2
+
+
+def test_whoever_blocks_can_ask_for_room_first() -> None:
+    backlog = cameras(1, "block")
+    backlog.put(("fast", 0))
+
+    assert not backlog.has_room(("fast", 1))
+    assert backlog.has_room(("slow", 0)), "another camera's frame has a lane of its own"
+    assert next(iter(backlog)) == ("fast", 0)
+    assert backlog.has_room(("fast", 1))
+
+
+@pytest.mark.parametrize("overload", ["newest", "oldest", "block"])
+def test_names_that_are_made_up_take_no_more_than_their_share(overload: Overload) -> None:
+    backlog = cameras(3, overload)
+    for number in range(MOST_LANES):
+        backlog.put((f"camera {number}", 0))
+
+    assert backlog.put(("one too many", 0)) == [("one too many", 0)]
+    assert backlog.put(("camera 0", 1)) == []
+    assert len(backlog) == MOST_LANES + 1
 
 
 def test_the_camera_that_takes_most_bytes_makes_room() -> None:

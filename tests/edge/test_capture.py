@@ -15,6 +15,7 @@ from edge.health import Health
 from edge.settings import StationSettings
 from edge.sockets import context
 from inspection.errors import StationError
+from tests.line.free_addresses import FREE_ADDRESSES
 
 SET, UNSET = threading.Event(), threading.Event()
 SET.set()
@@ -27,7 +28,7 @@ def health() -> Health:
 
 @pytest.fixture
 def capture(health: Health, tmp_path: Path) -> Iterator[Capture]:
-    settings = StationSettings(frames="tcp://127.0.0.1:*", max_message_bytes=1000)
+    settings = StationSettings(**FREE_ADDRESSES, max_message_bytes=1000)
     with context() as owner, open_capture(owner, settings, health, time.monotonic_ns) as opened:
         yield opened
 
@@ -42,26 +43,26 @@ def push(address: str, messages: Sequence[list[bytes]]) -> None:
 
 def test_at_a_stop_what_was_sent_before_is_still_given(capture: Capture) -> None:
     sent = [[b"header", str(number).encode()] for number in range(50)]
-    push(capture.address, sent)
+    push(capture.addresses["frames"], sent)
 
-    given = [[bytes(part) for part in parts] for parts in capture.messages(SET, UNSET)]
+    given = [each.parts for each in capture.messages(SET, UNSET) if each is not None]
 
     assert given == sent
 
 
 def test_a_station_that_cannot_record_takes_nothing_more(capture: Capture) -> None:
-    push(capture.address, [[b"header", b"pixels"]])
+    push(capture.addresses["frames"], [[b"header", b"pixels"]])
 
     assert list(capture.messages(SET, SET)) == []
 
 
 def test_of_a_message_of_many_parts_only_a_few_are_kept(capture: Capture) -> None:
-    push(capture.address, [[b"x"] * 1000, [b"header", b"pixels"]])
+    push(capture.addresses["frames"], [[b"x"] * 1000, [b"header", b"pixels"]])
 
-    many, next_one = capture.messages(SET, UNSET)
+    many, next_one = (each.parts for each in capture.messages(SET, UNSET) if each is not None)
 
     assert len(many) == MOST_PARTS
-    assert [bytes(part) for part in next_one] == [b"header", b"pixels"]
+    assert next_one == [b"header", b"pixels"]
 
 
 def test_a_part_beyond_the_limit_costs_its_sender_the_connection(
@@ -70,7 +71,7 @@ def test_a_part_beyond_the_limit_costs_its_sender_the_connection(
     with zmq.Context() as owner, owner.socket(zmq.PUSH) as pusher:
         pusher.setsockopt(zmq.LINGER, 0)
         pusher.setsockopt(zmq.RECONNECT_IVL, -1)
-        pusher.connect(capture.address)
+        pusher.connect(capture.addresses["frames"])
         pusher.send_multipart([b"header", b"x" * 1001])
 
         given = list(capture.messages(SET, UNSET))
@@ -80,7 +81,9 @@ def test_a_part_beyond_the_limit_costs_its_sender_the_connection(
 
 
 def test_an_address_that_is_not_of_this_machine_cannot_be_bound(health: Health) -> None:
-    settings = StationSettings(frames="tcp://203.0.113.9:5555", insecure=True)
+    settings = StationSettings(
+        **{**FREE_ADDRESSES, "frames": "tcp://203.0.113.9:5555"}, insecure=True
+    )
     with (
         context() as owner,
         pytest.raises(StationError, match="cannot bind"),

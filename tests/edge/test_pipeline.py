@@ -16,8 +16,8 @@ import pytest
 from numpy.typing import NDArray
 
 from edge import pipeline
-from edge.camera import Camera
-from edge.ledger import FILE
+from edge.ledger_reader import open_reader
+from edge.ledger_table import FILE
 from edge.onnx_scorer import OnnxScorer
 from edge.outcome import NoScoreError
 from edge.pipeline import Station
@@ -26,10 +26,11 @@ from edge.settings import StationSettings
 from edge.sockets import context
 from inspection.bundle import Bundle
 from inspection.errors import StationError
+from inspection.messages import decode_verdict_record
 from inspection.verdicts import Reason
 from tests.bundles import bad_frame, good_frame
-
-FREE = "tcp://127.0.0.1:*"
+from tests.line.free_addresses import FREE_ADDRESSES
+from tests.line.push_camera import PushCamera
 
 
 class Fake:
@@ -76,8 +77,7 @@ class Fake:
 def running(
     bundle: Bundle, state_dir: Path, answer: Callable[[int], float], **settings: object
 ) -> Iterator[Station]:
-    addresses = {"frames": FREE, "verdicts": FREE}
-    chosen = StationSettings(state_dir=state_dir, **{**addresses, **settings})
+    chosen = StationSettings(state_dir=state_dir, **{**FREE_ADDRESSES, **settings})
     with context() as owner:
         station = Station(chosen, nullcontext(Fake(bundle, answer)), owner)
         with station.running():
@@ -85,7 +85,7 @@ def running(
 
 
 def send(station: Station, count: int) -> None:
-    with Camera(station.frames_address, product="bolt") as camera:
+    with PushCamera(station.addresses["frames"], product="bolt") as camera:
         for _ in range(count):
             camera.send(good_frame())
 
@@ -180,7 +180,7 @@ def test_an_address_in_use_closes_what_was_open_already(
 ) -> None:
     before = set(threading.enumerate())
     with running(tiny_bundle, tmp_path / "a", lambda _: 0.0) as first:
-        taken = first.frames_address
+        taken = first.addresses["frames"]
 
         with (
             pytest.raises(StationError, match="another station or another program has it"),
@@ -193,10 +193,10 @@ def test_an_address_in_use_closes_what_was_open_already(
 
 
 def test_the_real_scorer_on_the_real_route(tiny_bundle: Bundle, tmp_path: Path) -> None:
-    chosen = StationSettings(frames=FREE, verdicts=FREE, state_dir=tmp_path)
+    chosen = StationSettings(**FREE_ADDRESSES, state_dir=tmp_path)
     with context() as owner:
         station = Station(chosen, nullcontext(OnnxScorer(tiny_bundle, 1)), owner)
-        with station.running(), Camera(station.frames_address) as camera:
+        with station.running(), PushCamera(station.addresses["frames"]) as camera:
             camera.send(good_frame("bolt"), product="bolt")
             camera.send(bad_frame("nut"), product="nut")
             camera.send(good_frame("nut"))
@@ -210,19 +210,19 @@ def test_a_frame_without_a_product_gets_the_verdict_of_the_one_it_looks_like(
 ) -> None:
     scores = []
     for name, product in (("named", "nut"), ("unnamed", None)):
-        chosen = StationSettings(frames=FREE, verdicts=FREE, state_dir=tmp_path / name)
+        chosen = StationSettings(**FREE_ADDRESSES, state_dir=tmp_path / name)
         with context() as owner:
             station = Station(chosen, nullcontext(OnnxScorer(tiny_bundle, 1)), owner)
             with (
                 station.running(),
-                Camera(station.frames_address, product=product) as camera,
+                PushCamera(station.addresses["frames"], product=product) as camera,
             ):
                 camera.send(good_frame("nut"))
                 camera.send(bad_frame("nut"))
         station.check()
-        with closing(sqlite3.connect(tmp_path / name / FILE)) as connection:
-            rows = "SELECT verdict, score, threshold, detail FROM verdicts ORDER BY seq"
-            scores.append(list(connection.execute(rows)))
+        with open_reader(tmp_path / name) as reader:
+            records = [decode_verdict_record(each.record) for each in reader.after(0, 10)]
+        scores.append([(each.verdict, each.score, each.threshold, each.detail) for each in records])
 
     named, unnamed = scores
     assert [row[:3] for row in unnamed] == [row[:3] for row in named]

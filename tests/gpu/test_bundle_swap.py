@@ -14,7 +14,6 @@ from itertools import groupby
 import numpy as np
 import pytest
 
-from edge.camera import Camera
 from edge.device import open_device
 from edge.gpu_scorer import open_gpu_scorer
 from edge.ledger import FILE
@@ -27,9 +26,10 @@ from inspection.errors import InputError
 from inspection.scoring import Head
 from tests.bundles import good_frame
 from tests.gpu.emulated_trunk import EmulatedTrunk
+from tests.line.free_addresses import FREE_ADDRESSES
+from tests.line.push_camera import PushCamera
 
 FRAME = good_frame("bolt")
-FREE = "tcp://127.0.0.1:*"
 
 
 def other(bundle):
@@ -184,12 +184,10 @@ def test_a_station_swaps_under_load_and_every_verdict_names_its_bank(
 ):
     """Cameras, threads and sockets as on a line; the GPU is the emulated one."""
     new = other(tiny_bundle)
-    settings = StationSettings(
-        frames=FREE, verdicts=FREE, state_dir=tmp_path, backlog_frames=1 << 16
-    )
+    settings = StationSettings(**FREE_ADDRESSES, state_dir=tmp_path, backlog_frames=1 << 16)
     with context() as owner:
         station = Station(settings, on_its_own_thread(driver, kernels_folder, tiny_bundle), owner)
-        with station.running(), Camera(station.frames_address, product="bolt") as camera:
+        with station.running(), PushCamera(station.addresses["frames"], product="bolt") as camera:
             for i in range(40):
                 camera.send(FRAME)
                 if i == 20:

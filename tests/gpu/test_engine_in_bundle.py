@@ -16,7 +16,6 @@ import pytest
 
 from edge import standby
 from edge.bundle_folder import open_bundle
-from edge.camera import Camera
 from edge.check import warm_up
 from edge.cli import DONE, GATE, main
 from edge.device import open_device
@@ -30,8 +29,9 @@ from inspection.engines import EngineKey
 from inspection.errors import BundleError, DeviceError, ParityError
 from tests.bundles import bad_frame, good_frame, replace_file, write_tiny_bundle
 from tests.gpu.emulated_trunk import EmulatedTrunk, memory_of
+from tests.line.free_addresses import FREE_ADDRESSES
+from tests.line.push_camera import PushCamera
 
-FREE = "tcp://127.0.0.1:*"
 VERSION = "10.3.0"
 
 
@@ -121,13 +121,11 @@ def test_an_engine_with_other_answers_does_not_hold(folder, machine, capsys):
 
 @pytest.mark.parametrize("asked", ["auto", "gpu"])
 def test_a_station_runs_the_engine_for_its_chip(folder, machine, tmp_path, asked):
-    settings = StationSettings(
-        frames=FREE, verdicts=FREE, state_dir=tmp_path / "state", scorer=asked
-    )
+    settings = StationSettings(**FREE_ADDRESSES, state_dir=tmp_path / "state", scorer=asked)
     bundle = open_bundle(folder)
     with context() as owner:
         station = Station(settings, standby.open_scorer(settings, bundle, warm_up), owner)
-        with station.running(), Camera(station.frames_address) as camera:
+        with station.running(), PushCamera(station.addresses["frames"]) as camera:
             assert "emulated sm_86" in station.scorer.name
             camera.send(good_frame("bolt"), product="bolt")
             camera.send(bad_frame("nut", 1, 50), product="nut")

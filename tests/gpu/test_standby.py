@@ -15,7 +15,6 @@ import pytest
 
 from edge import slot, standby
 from edge.bundle_folder import open_bundle
-from edge.camera import Camera
 from edge.check import warm_up
 from edge.device import open_device
 from edge.gpu_scorer import open_gpu_scorer
@@ -33,8 +32,8 @@ from inspection.errors import DeviceError, ParityError
 from inspection.verdicts import Reason
 from tests.bundles import bad_frame, good_frame, write_tiny_bundle
 from tests.gpu.emulated_trunk import EmulatedTrunk
-
-FREE = "tcp://127.0.0.1:*"
+from tests.line.free_addresses import FREE_ADDRESSES
+from tests.line.push_camera import PushCamera
 
 
 class Line:
@@ -193,9 +192,7 @@ def test_a_batch_for_the_gpu_is_scored_by_the_cpu_that_took_its_place(line, monk
 def test_a_station_answers_every_frame_once_whatever_becomes_of_its_gpu(line, tmp_path):
     """Killed three times by an error under load; then on, with all frames accounted for."""
     line.breaks_at = [5, 9, 3, None]
-    settings = StationSettings(
-        frames=FREE, verdicts=FREE, state_dir=tmp_path, backlog_frames=1 << 12
-    )
+    settings = StationSettings(**FREE_ADDRESSES, state_dir=tmp_path, backlog_frames=1 << 12)
 
     @contextmanager
     def opened():
@@ -207,7 +204,7 @@ def test_a_station_answers_every_frame_once_whatever_becomes_of_its_gpu(line, tm
 
     with context() as owner:
         station = Station(settings, opened(), owner)
-        with station.running(), Camera(station.frames_address, product="bolt") as camera:
+        with station.running(), PushCamera(station.addresses["frames"], product="bolt") as camera:
             for _ in range(80):
                 camera.send(good_frame("bolt"))
     station.check()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import zlib
 from typing import Any
 
@@ -26,9 +27,13 @@ JPEG = cv2.imencode(".jpg", good_frame("bolt", 1, 64))[1].tobytes()
 PNG = cv2.imencode(".png", good_frame("bolt", 1, 64))[1].tobytes()
 
 
+_NUMBERS = itertools.count(7)
+
+
 def header(**changes: Any) -> bytes:
-    """The good header with changes; None takes a field out."""
-    changed = {key: value for key, value in {**GOOD, **changes}.items() if value is not None}
+    """The good header under a number of its own, with changes; None takes a field out."""
+    numbered = {**GOOD, "seq": next(_NUMBERS), **changes}
+    changed = {key: value for key, value in numbered.items() if value is not None}
     return bytes(msgpack.packb(changed))
 
 

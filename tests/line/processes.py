@@ -15,9 +15,10 @@ from typing import Any
 
 import zmq
 
-from edge.camera import Camera
 from inspection.messages import VerdictMessage, decode_verdict
 from tests.bundles import good_frame
+from tests.line.free_addresses import FREE_ADDRESSES
+from tests.line.push_camera import PushCamera
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 30.0
@@ -30,7 +31,7 @@ class StationProcess:
     def __init__(self, bundle: Path, state_dir: Path, *options: str, **popen: Any) -> None:
         self.state_dir = state_dir
         self.lines: list[str] = []
-        self.frames = self.verdicts = ""
+        self.addresses: dict[str, str] = {}
         self._settled = threading.Event()
         self.process = subprocess.Popen(
             command(bundle, state_dir, *options),
@@ -53,9 +54,19 @@ class StationProcess:
         self.process.communicate()
         self._reader.join()
 
-    def camera(self, name: str = "cam0", **options: Any) -> Camera:
-        """Connect a camera."""
-        return Camera(self.frames, name, **options)
+    @property
+    def frames(self) -> str:
+        """Where plain cameras push to."""
+        return self.addresses["frames"]
+
+    @property
+    def verdicts(self) -> str:
+        """Where verdicts come from."""
+        return self.addresses["verdicts"]
+
+    def camera(self, name: str = "cam0", **options: Any) -> PushCamera:
+        """Connect a plain camera."""
+        return PushCamera(self.frames, name, **options)
 
     def stop(self, times: int = 1) -> dict[str, Any]:
         """Send SIGTERM and give the final account."""
@@ -79,8 +90,7 @@ class StationProcess:
         for line in self.process.stderr:
             self.lines.append(line.rstrip())
             if "station ready" in line:
-                self.frames = re.search(r" frames=(\S+)", line)[1]  # type: ignore[index]
-                self.verdicts = re.search(r" verdicts=(\S+)", line)[1]  # type: ignore[index]
+                self.addresses = dict(re.findall(r" (\w+)=(\S+)", line))
                 self._settled.set()
         self._settled.set()
 
@@ -142,10 +152,15 @@ class Listener:
 
 def command(bundle: Path, state_dir: Path, *options: str) -> list[str]:
     """The command line of a station on free ports, giving its account as JSON."""
-    free = "tcp://127.0.0.1:*"
+    addresses = [
+        word
+        for key, address in FREE_ADDRESSES.items()
+        for word in (f"--{key.replace('_', '-')}", address)
+    ]
     return [
         *(sys.executable, "-m", "edge.cli", "run", "--json"),
         *("--bundle", str(bundle), "--state-dir", str(state_dir)),
-        *("--frames", free, "--verdicts", free, "--scorer-threads", "1"),
+        *addresses,
+        *("--scorer-threads", "1"),
         *options,
     ]

@@ -60,7 +60,8 @@ def ledger_rows(state_dir: Path) -> list[sqlite3.Row]:
 
 def assert_adds_up(account: dict[str, Any]) -> None:
     unknown = sum(account["unknown"].values())
-    assert account["received"] == account["malformed"] + account["recorded"]
+    come_before = account["malformed"] + account["redelivered"]
+    assert account["received"] == come_before + account["recorded"]
     assert account["recorded"] == account["published"] == account["scored"] + unknown
     assert account["unaccounted"] == 0
 
@@ -186,11 +187,11 @@ def test_a_hostile_message_costs_only_itself(
     parts, reason = HOSTILE[kind]
 
     pusher.send_multipart(parts)
-    pusher.send_multipart([header(camera="good", seq=1), PIXELS])
+    pusher.send_multipart([header(camera="good"), PIXELS])
 
     *answers, good = line[1].take_until(lambda said: said.camera == "good")
     assert [said.reason for said in answers] == ([] if reason is None else [reason])
-    assert all((said.camera, said.seq) == ("hostile", 7) for said in answers)
+    assert all(said.camera == "hostile" for said in answers)
     assert good.verdict is Verdict.PASS
 
 
@@ -198,11 +199,11 @@ def test_thousands_of_damaged_messages_are_each_answered_or_counted(
     tiny_folder: Path, tmp_path: Path
 ) -> None:
     chance = random.Random(20240321)
-    valid = [header(part="abc", deadline_ms=1e6), PIXELS]
     with StationProcess(tiny_folder, tmp_path) as station, Listener(station) as listener:
         with zmq.Context() as context, context.socket(zmq.PUSH) as pusher:
             pusher.connect(station.frames)
             for _ in range(3000):
+                valid = [header(part="abc", deadline_ms=1e6), PIXELS]
                 pusher.send_multipart([_damaged(part, chance) for part in valid])
             pusher.send_multipart([header(camera="last"), PIXELS])
 
@@ -212,7 +213,7 @@ def test_thousands_of_damaged_messages_are_each_answered_or_counted(
         account = station.stop()
         heard += listener.take(account["published"] - listener.greetings - len(heard))
     assert account["received"] == 3001 + listener.greetings
-    assert account["malformed"] == 3001 - len(heard)
+    assert account["malformed"] + account["redelivered"] == 3001 - len(heard)
     (last,) = [said for said in heard if said.camera == "last"]
     assert last.verdict is Verdict.PASS
     assert_adds_up(account)

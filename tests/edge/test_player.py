@@ -1,4 +1,4 @@
-"""The camera and the replay of files: what is sent, and when."""
+"""Files played as a camera would send them: what is sent, and when."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from itertools import islice
 from pathlib import Path
 
 import cv2
-import numpy as np
 import pytest
 import zmq
 
-from edge.camera import Camera
 from edge.player import find_images, load, pace, play
-from inspection.errors import ImageError, InputError, StationError
+from inspection.errors import ImageError, InputError
 from inspection.messages import Frame, decode_frame
 from tests.bundles import good_frame
+from tests.line.push_camera import PushCamera
 
 
 class Station:
@@ -51,53 +50,6 @@ def images(tmp_path: Path) -> Path:
     return folder
 
 
-def test_pixels_arrive_as_they_were_sent(station: Station) -> None:
-    deep = np.random.default_rng(0).integers(0, 1 << 16, (9, 11), dtype=np.uint16)
-    with Camera(station.address, "top", product="bolt") as camera:
-        for image in (good_frame(), good_frame()[:, ::-1], deep):
-            camera.send(image, part="p", deadline_ms=5.0)
-
-            frame = station.take()
-
-            pixels = np.frombuffer(frame.pixels, frame.header.dtype).reshape(frame.header.shape)
-            assert np.array_equal(pixels, image)
-            assert (frame.header.part, frame.header.product) == ("p", "bolt")
-
-
-def test_each_frame_has_a_name_of_its_own_and_each_run_a_session(station: Station) -> None:
-    names = set()
-    for _ in range(2):
-        with Camera(station.address) as camera:
-            for _ in range(3):
-                names.add(camera.send(good_frame()).frame_name)
-
-    assert {name.seq for name in names} == {0, 1, 2}
-    assert len(names) == 6
-
-
-@pytest.mark.parametrize("image", [b"no image", np.zeros((9, 9), np.float32)])
-def test_what_is_no_frame_is_not_sent(station: Station, image: bytes) -> None:
-    with Camera(station.address) as camera:
-        with pytest.raises(ImageError):
-            camera.send(image)
-
-        assert camera.sent == 0
-
-
-def test_a_name_that_breaks_the_wire_format_says_which(station: Station) -> None:
-    with Camera(station.address, "") as camera, pytest.raises(InputError, match="camera"):
-        camera.send(good_frame())
-
-
-def test_a_station_that_is_not_there_is_told_after_the_timeout() -> None:
-    said = r"no station takes frames at tcp://127\.0\.0\.1:9"
-    with (
-        Camera("tcp://127.0.0.1:9", timeout_s=0.05) as camera,
-        pytest.raises(StationError, match=said),
-    ):
-        camera.send(good_frame())
-
-
 def test_images_come_sorted_with_their_path_as_part(images: Path) -> None:
     assert [file.part for file in find_images([images])] == ["a.bmp", "b/10.jpg", "b/2.png"]
     assert [file.part for file in find_images([images / "b" / "2.png"])] == ["2.png"]
@@ -123,7 +75,7 @@ def test_a_folder_without_images_says_what_was_looked_for(tmp_path: Path) -> Non
 def test_as_is_sends_jpeg_and_png_unchanged_and_the_rest_raw(
     images: Path, station: Station
 ) -> None:
-    with Camera(station.address) as camera:
+    with PushCamera(station.address) as camera:
         play(camera, find_images([images]), rate_hz=0)
 
     for name, encoding in (("a.bmp", "raw"), ("b/10.jpg", "jpeg"), ("b/2.png", "png")):
@@ -152,7 +104,7 @@ def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
 
 
 def test_a_loop_goes_on_until_the_count(images: Path, station: Station) -> None:
-    with Camera(station.address) as camera:
+    with PushCamera(station.address) as camera:
         play(camera, find_images([images]), rate_hz=0, loop=True, count=7)
 
     assert [station.take().header.part for _ in range(7)][3::3] == ["a.bmp", "a.bmp"]

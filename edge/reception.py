@@ -1,0 +1,169 @@
+"""What happens to a message between its socket and the backlog: named, counted, let in once.
+
+Frames over every transport become the same arrivals; cameras that ask are answered.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from edge.admission import Admission, Origin, Records, Standing, digest_of
+from edge.backlog import Backlog
+from edge.capture import Capture, Incoming
+from edge.health import Clock, Health, Stopwatch, is_milestone
+from edge.imagezmq_senders import Senders
+from edge.outcome import Arrival, Receipt
+from edge.settings import StationSettings
+from inspection.camera_messages import (
+    MOST_OPEN,
+    decode_hello,
+    encode_acknowledgement,
+    encode_credit,
+)
+from inspection.messages import decode_frame
+from inspection.verdicts import Reason
+from inspection.wire import Buffer, MessageError
+
+log = logging.getLogger(__name__)
+
+AnswerUnknown = Callable[[Receipt, Reason, str], None]
+
+
+class Reception:
+    """Takes messages as they come; used in the thread of the capture."""
+
+    def __init__(
+        self,
+        settings: StationSettings,
+        capture: Capture,
+        records: Records,
+        admission: Admission,
+        backlog: Backlog[Arrival],
+        health: Health,
+        clock: Clock,
+        answer_unknown: AnswerUnknown,
+    ) -> None:
+        self._settings = settings
+        self._capture = capture
+        self._records = records
+        self._admission = admission
+        self._backlog = backlog
+        self._health = health
+        self._clock = clock
+        self._answer_unknown = answer_unknown
+        self._senders = Senders(settings.max_frame_bytes)
+        # By transport, what waits for room while its cameras are held back.
+        self._held: dict[str, Arrival] = {}
+
+    def take(self, incoming: Incoming) -> None:
+        """Take one message."""
+        if incoming.origin.transport == "cameras" and len(incoming.parts) == 1:
+            self._meet(incoming)
+            return
+        self._health.count("received")
+        try:
+            parts = incoming.parts
+            if incoming.origin.transport.startswith("imagezmq"):
+                parts = self._senders.frame_of(parts)
+            self._admit(parts, incoming.origin)
+        except MessageError as error:
+            self._refuse(error, incoming)
+
+    def make_room(self) -> None:
+        """Put what was held back where there is room for it by now."""
+        for transport, arrival in list(self._held.items()):
+            if self._backlog.has_room(arrival):
+                self._capture.release(transport)
+                self._put(self._held.pop(transport))
+
+    def give_up(self) -> None:
+        """Put what was held back, room or not: nothing more will come."""
+        while self._held:
+            self._put(self._held.popitem()[1])
+
+    def _meet(self, incoming: Incoming) -> None:
+        try:
+            hello = decode_hello(incoming.parts[0])
+        except MessageError as error:
+            self._count("malformed_hellos", "malformed hello", error)
+            return
+        window = min(self._settings.backlog_frames, MOST_OPEN)
+        credit, records = self._admission.meet(hello, incoming.origin, self._records, window)
+        self._capture.tell(incoming.origin, encode_credit(credit))
+        for record in records:
+            self._capture.tell(incoming.origin, encode_acknowledgement(record))
+
+    def _admit(self, parts: list[Buffer], origin: Origin) -> None:
+        stopwatch, received_unix_ns = Stopwatch(self._clock, self._clock()), time.time_ns()
+        digest = digest_of(parts[1]) if len(parts) == 2 else None
+        try:
+            frame, refused = decode_frame(parts, self._settings.max_frame_bytes), None
+            name, product = frame.header.frame_name, frame.header.product
+        except MessageError as error:
+            if error.name is None:
+                raise
+            frame, refused, name, product = None, error, error.name, None
+        receipt = Receipt(name, product, stopwatch, received_unix_ns, digest, origin)
+        if not self._is_new(receipt):
+            return
+        if frame is None:
+            assert refused is not None
+            self._answer_unknown(receipt, refused.reason, str(refused))
+            return
+        arrival = Arrival(receipt, frame, frame.header.deadline_ms or self._settings.deadline_ms)
+        # A camera with credits knows how many may wait; the others know only a full network.
+        if (
+            self._settings.overload == "block"
+            and origin.transport != "cameras"
+            and not self._backlog.has_room(arrival)
+        ):
+            self._held[origin.transport] = arrival
+            self._capture.hold(origin.transport)
+            return
+        self._put(arrival)
+
+    def _is_new(self, receipt: Receipt) -> bool:
+        standing, record = self._admission.admit(
+            receipt.name, receipt.frame_sha256, receipt.origin, self._records
+        )
+        if standing is Standing.NEW:
+            return True
+        if standing is Standing.NAME_REUSED:
+            self._answer_unknown(
+                receipt,
+                Reason.NAME_REUSED,
+                "another frame of this camera, session and seq came before; number every trigger",
+            )
+            return False
+        self._health.count("redelivered")
+        if record is not None and (told := acknowledgement(receipt.origin, record)) is not None:
+            self._capture.tell(receipt.origin, told)
+        return False
+
+    def _put(self, arrival: Arrival) -> None:
+        for forgotten in self._backlog.put(arrival):
+            forgotten.receipt.stopwatch.lap("queue")
+            self._count("forgotten", "frames forgotten")
+            self._answer_unknown(
+                forgotten.receipt, Reason.BACKLOG_FULL, "frames came faster than they were scored"
+            )
+
+    def _refuse(self, error: MessageError, incoming: Incoming) -> None:
+        self._count("malformed", "malformed message", error)
+        if incoming.origin.transport == "imagezmq":
+            # Its sender waits for a reply, whatever it says.
+            self._capture.tell(incoming.origin, [f"ERROR: {error}".encode()])
+
+    def _count(self, what: str, event: str, error: MessageError | None = None) -> None:
+        count = self._health.count(what)
+        if is_milestone(count):
+            log.warning(event, extra={what: count, **({"error": error} if error else {})})
+
+
+def acknowledgement(origin: Origin, record: bytes) -> list[Buffer] | None:
+    """Say to whoever sent a frame that its verdict is recorded; None where nobody listens."""
+    if origin.peer is None:
+        return None
+    return [b"OK"] if origin.transport == "imagezmq" else encode_acknowledgement(record)
