@@ -44,7 +44,7 @@ from inspection.bundle import Bundle
 from inspection.errors import StationError
 from inspection.messages import decode_frame
 from inspection.verdicts import Reason
-from inspection.wire import Buffer, MessageError
+from inspection.wire import Buffer, MessageError, pack
 
 log = logging.getLogger(__name__)
 
@@ -231,9 +231,9 @@ class Station:
                 for outcome in outcomes:
                     station_seq += 1
                     outcome.receipt.stopwatch.lap("finish")
-                    entries.append(
-                        Entry(message_of(outcome, station_seq), outcome.receipt.received_unix_ns)
-                    )
+                    message = message_of(outcome, station_seq)
+                    received_unix_ns = outcome.receipt.received_unix_ns
+                    entries.append(Entry(message, pack(message), received_unix_ns, "push"))
                 ledger.record(entries)
                 self.health.count("recorded", len(entries))
                 for outcome, entry in zip(outcomes, entries, strict=True):
