@@ -1,5 +1,4 @@
-"""`dualbank-edge`: run a station, play a camera, watch verdicts, check a bundle or a machine,
-read the ledger, replay what it says."""
+"""`dualbank-edge`: a station, a camera, and what proves them: bundle, machine, ledger, replay."""
 
 from __future__ import annotations
 

@@ -59,7 +59,9 @@ class Ledger:
         self._path = path
         self._file = _identity(path)
         last = "SELECT station_seq, chain FROM verdicts ORDER BY station_seq DESC LIMIT 1"
-        self._last_seq, self.head = connection.execute(last).fetchone() or (0, NO_CHAIN)
+        found = connection.execute(last).fetchone() or (0, NO_CHAIN)
+        self._last_seq = int(found[0])
+        self.head = bytes(found[1])
 
     def record(self, entries: Sequence[Entry]) -> None:
         """Append a batch: all of it, or none. Their `station_seq` go on from `last_seq`.

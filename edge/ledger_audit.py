@@ -122,13 +122,15 @@ def audit(ledger: LedgerReader, anchors: Sequence[Anchor] = ()) -> Audit:
     held = _compare(wanted.pop(0, []), NO_CHAIN, findings)
     rows, last, head = 0, 0, NO_CHAIN
     for row in ledger.walk():
-        if problem := _problem(row, last, head):
-            findings.add(problem)
+        if wrong := _problem(row, last, head):
+            findings.add(wrong)
         rows, last, head = rows + 1, row.station_seq, row.chain
         if last in wanted:
             held += _compare(wanted.pop(last), head, findings)
     for anchor in (each for missing in wanted.values() for each in missing):
-        cut = f"the ledger ends at {last}: its tail was cut off" if anchor.station_seq > last else ""
+        cut = (
+            f"the ledger ends at {last}: its tail was cut off" if anchor.station_seq > last else ""
+        )
         findings.add(f"there is no row {anchor.station_seq} to anchor; {cut or 'it was taken out'}")
     found = Anchor(last, head if isinstance(head, bytes) else b"")
     return Audit(rows, found, tuple(findings.told), findings.count, tuple(held))

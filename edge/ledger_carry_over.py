@@ -72,9 +72,7 @@ def _copy(connection: sqlite3.Connection, path: Path) -> int:
             ) from error
         record, received_unix_ns = pack(message), int(row[1])
         head = link(head, message.station_seq, received_unix_ns, record)
-        connection.execute(
-            INSERT, row_of(message, record, received_unix_ns, FROM_VERSION_1, head)
-        )
+        connection.execute(INSERT, row_of(message, record, received_unix_ns, FROM_VERSION_1, head))
         count += 1
     return count
 

@@ -6,7 +6,7 @@ import csv
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from datetime import datetime, timezone
 from typing import Any, Literal, TextIO
 
@@ -47,9 +47,12 @@ def export(rows: Iterable[Row], out: TextIO, format_: Format) -> int:
     Raises:
         StationError: A record cannot be read, or the ledger.
     """
-    documents = (document_of(row) for row in rows)
-    lines = _csv_lines(documents, out) if format_ == "csv" else _json_lines(documents, out)
-    return sum(1 for _ in lines)
+    write = _csv_writer(out) if format_ == "csv" else _json_writer(out)
+    count = 0
+    for row in rows:
+        write(document_of(row))
+        count += 1
+    return count
 
 
 def utc(unix_ns: int) -> str:
@@ -59,18 +62,23 @@ def utc(unix_ns: int) -> str:
     return f"{when:%Y-%m-%dT%H:%M:%S}.{ns // 1000:06d}Z"
 
 
-def _csv_lines(documents: Iterable[dict[str, Any]], out: TextIO) -> Iterator[None]:
+def _csv_writer(out: TextIO) -> Callable[[dict[str, Any]], None]:
     writer = csv.writer(out)
     writer.writerow(COLUMNS)
-    for said in documents:
+
+    def write(said: dict[str, Any]) -> None:
         said["regions"] = len(said.get("regions", ()))
         said["latency_total_ms"] = said.get("latency_ms", {}).get("total")
-        yield writer.writerow([_cell(said.get(column)) for column in COLUMNS])
+        writer.writerow([_cell(said.get(column)) for column in COLUMNS])
+
+    return write
 
 
-def _json_lines(documents: Iterable[dict[str, Any]], out: TextIO) -> Iterator[None]:
-    for said in documents:
-        yield out.write(json.dumps(_without_nan(said), ensure_ascii=False) + "\n")
+def _json_writer(out: TextIO) -> Callable[[dict[str, Any]], None]:
+    def write(said: dict[str, Any]) -> None:
+        out.write(json.dumps(_without_nan(said), ensure_ascii=False) + "\n")
+
+    return write
 
 
 def _cell(value: Any) -> Any:

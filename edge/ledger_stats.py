@@ -1,4 +1,4 @@
-"""Counts a ledger: what was said, of whom, how fast and how late. Memory does not grow with rows."""
+"""Counts a ledger: what was said, of whom, how fast, how late. Memory does not grow with rows."""
 
 from __future__ import annotations
 

@@ -69,18 +69,21 @@ STOREYS = ("doors", "assembly", "stages", "tools")
 EDGE = {
     "doors": {
         *("cli", "proof", "service"),
-        *("commands.camera", "commands.check", "commands.doctor", "commands.options"),
+        *("commands.camera", "commands.check", "commands.doctor", "commands.ledger"),
+        *("commands.ledger_tables", "commands.options", "commands.replay"),
         *("commands.run", "commands.watch"),
     },
-    "assembly": {"check", "doctor", "pipeline", "player", "standby"},
+    "assembly": {"check", "doctor", "pipeline", "player", "replay", "standby"},
     "stages": {
         *("camera", "capture", "decode", "gpu_scorer", "judging", "label_queue", "ledger"),
         *("onnx_scorer", "publish", "watch"),
     },
     "tools": {
         *("addresses", "backlog", "bank_rows", "bank_scan", "batches", "bundle_folder", "device"),
-        *("device_bank", "device_heads", "device_pixels", "findings", "gpu_looks", "graphs"),
-        *("health", "intake", "lane"),
+        *("device_bank", "device_heads", "device_pixels", "findings", "frame_archive"),
+        *("gpu_looks", "graphs", "health", "intake", "lane"),
+        *("ledger_audit", "ledger_carry_over", "ledger_export", "ledger_reader", "ledger_stats"),
+        *("ledger_table",),
         *("log_lines", "outcome", "resize", "scorer", "settings", "slot", "sockets"),
         *("state_dir", "streams", "tensorrt_engine", "trunk", "workers"),
         *("kernels.arguments", "kernels.binary", "kernels.build"),

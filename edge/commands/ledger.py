@@ -15,7 +15,7 @@ from typing import TextIO
 from edge.commands.ledger_tables import print_audit, print_stats
 from edge.commands.options import DONE, GATE, add_json, print_json
 from edge.ledger_audit import Anchor, audit, parse_anchor
-from edge.ledger_export import export
+from edge.ledger_export import Format, export
 from edge.ledger_reader import Selection, open_reader
 from edge.ledger_stats import count, stats_as_json
 from inspection.errors import InputError, StationError
@@ -74,7 +74,9 @@ def _add(
 
 def _add_selection(verb: argparse.ArgumentParser) -> None:
     when = "UTC, as 2026-11-28 or 2026-11-28T14:30"
-    verb.add_argument("--since", type=_unix_ns, metavar="TIME", help=f"received from then on; {when}")
+    verb.add_argument(
+        "--since", type=_unix_ns, metavar="TIME", help=f"received from then on; {when}"
+    )
     verb.add_argument("--until", type=_unix_ns, metavar="TIME", help="received before")
     verb.add_argument("--camera", metavar="NAME", help="only this one's")
 
@@ -90,7 +92,7 @@ def _verify(given: argparse.Namespace) -> int:
 
 
 def _export(given: argparse.Namespace) -> int:
-    format_ = "jsonl" if given.json else given.format
+    format_: Format = "jsonl" if given.json else given.format
     with open_reader(given.state_dir) as ledger, _opened(given.out) as out:
         rows = export(ledger.walk(_selection(given)), out, format_)
     if given.out and given.json:

@@ -129,9 +129,8 @@ def _print_by(out: Console, what: str, names: Mapping[str, Counter[str]], most: 
             f"{held:.2f} %",
         )
     out.print(table)
-    if more := len(names) - MOST_SHOWN:
-        if more > 0:
-            out.print(f"and {more:,} more; --json has them")
+    if len(names) > MOST_SHOWN:
+        out.print(f"and {len(names) - MOST_SHOWN:,} more; --json has them")
     out.print()
 
 
@@ -140,7 +139,5 @@ def _print_latency(out: Console, stats: Stats) -> None:
     table = plain_table("latency, ms", *shares, right=shares)
     for stage, durations in stats.latency.items():
         values = [durations.percentile(share) for share in (0.5, 0.95, 0.99)]
-        table.add_row(
-            shown(stage), *(f"{each:,.2f}" for each in (*values, durations.highest_ms))
-        )
+        table.add_row(shown(stage), *(f"{each:,.2f}" for each in (*values, durations.highest_ms)))
     out.print(table)
