@@ -1,4 +1,7 @@
-"""The station's own record of every verdict: an append-only SQLite table, a commit per batch."""
+"""The station's own record of every verdict: appended, a commit per batch, and chained.
+
+What a row is: `edge.ledger_table`. Reading, in other threads and processes: `edge.ledger_reader`.
+"""
 
 from __future__ import annotations
 
@@ -8,98 +11,93 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from edge.ledger_carry_over import carry_over
+from edge.ledger_table import (
+    BUSY_S,
+    FILE,
+    INSERT,
+    NO_CHAIN,
+    guard_table,
+    link,
+    make_table,
+    row_of,
+    transaction,
+    version_of,
+)
 from inspection.errors import StationError
 from inspection.messages import VerdictMessage
-
-FILE = "ledger.sqlite"
-
-BUSY_S = 5.0
-"""How long another process, a backup say, may hold the file before the station gives up."""
-
-_SCHEMA_VERSION = 1
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS verdicts (
-    station_seq INTEGER PRIMARY KEY,
-    received_unix_ns INTEGER NOT NULL,
-    camera TEXT NOT NULL,
-    session TEXT NOT NULL,
-    seq INTEGER NOT NULL,
-    part TEXT,
-    product TEXT,
-    verdict TEXT NOT NULL,
-    reason TEXT,
-    detail TEXT,
-    score REAL,
-    p_value REAL,
-    threshold REAL,
-    reject_threshold REAL,
-    bundle TEXT NOT NULL,
-    bank TEXT NOT NULL,
-    latency_total_ms REAL NOT NULL
-) STRICT
-"""
-
-_INSERT = "INSERT INTO verdicts VALUES (" + ", ".join("?" * 17) + ")"
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One row to be: a verdict, and when its frame came.
+    """One row to be.
 
     Attributes:
-        message: Its `latency_ms["total"]` is up to recording.
-        received_unix_ns: Wall clock, for people.
+        message: The verdict.
+        record: The same, packed: the bytes that are published.
+        received_unix_ns: When its frame came; wall clock, for people.
+        transport: How its frame came.
     """
 
     message: VerdictMessage
+    record: bytes
     received_unix_ns: int
+    transport: str
 
 
 class Ledger:
-    """Appends verdicts and counts them; used only in the thread that opened it."""
+    """Appends verdicts; used only in the thread that opened it.
+
+    Attributes:
+        head: Digest of the last row, 32 bytes: whoever notes it down can later prove every row up
+            to it.
+    """
 
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._connection = connection
         self._path = path
         self._file = _identity(path)
+        last = "SELECT station_seq, chain FROM verdicts ORDER BY station_seq DESC LIMIT 1"
+        found = connection.execute(last).fetchone() or (0, NO_CHAIN)
+        self._last_seq = int(found[0])
+        self.head = bytes(found[1])
 
     def record(self, entries: Sequence[Entry]) -> None:
-        """Append a batch: all of it, or none.
+        """Append a batch: all of it, or none. Their `station_seq` go on from `last_seq`.
+
+        After an error the ledger is as it was before, and takes the next batch if it can.
 
         Raises:
-            StationError: The disk is full or gone, the file was taken away, or another process
-                holds it. Nothing of the batch may be published, for nobody could ever prove it.
+            StationError: The disk is full or gone, the file was taken away, another process holds
+                it, or a frame of the batch has a verdict. Nothing of the batch may be published,
+                for nobody could ever prove it.
         """
-        rows = [_row(entry) for entry in entries]
+        rows, head = [], self.head
+        for entry in entries:
+            head = link(head, entry.message.station_seq, entry.received_unix_ns, entry.record)
+            rows.append(
+                row_of(entry.message, entry.record, entry.received_unix_ns, entry.transport, head)
+            )
         try:
-            with self._connection:
-                self._connection.executemany(_INSERT, rows)
+            with transaction(self._connection):
+                self._connection.executemany(INSERT, rows)
+        except sqlite3.IntegrityError as error:
+            raise StationError(
+                f"cannot record {len(rows)} verdicts in {self._path} after {self._last_seq}: "
+                f"{error}; the ledger has a verdict of that frame or that station_seq"
+            ) from error
         except sqlite3.Error as error:
             raise StationError(
                 f"cannot record {len(rows)} verdicts in {self._path}: {error}; "
                 "free the disk or the file, then start the station again"
             ) from error
+        self.head, self._last_seq = head, self._last_seq + len(rows)
         self._check_place()
 
     def last_seq(self) -> int:
-        """The highest `station_seq` ever recorded; 0 for an empty ledger.
-
-        Raises:
-            StationError: The file is damaged.
-        """
-        try:
-            (last,) = self._connection.execute("SELECT MAX(station_seq) FROM verdicts").fetchone()
-        except sqlite3.Error as error:
-            raise StationError(f"cannot read the ledger {self._path}: {error}") from error
-        return int(last or 0)
-
-    def counts(self) -> dict[str, int]:
-        """How many of each verdict, over the ledger's whole life."""
-        counted = self._connection.execute("SELECT verdict, COUNT(*) FROM verdicts GROUP BY 1")
-        return {str(verdict): int(n) for verdict, n in counted}
+        """The highest `station_seq` ever recorded; 0 for an empty ledger."""
+        return self._last_seq
 
     def _check_place(self) -> None:
         """SQLite goes on in a file that was deleted, and what it writes there is gone at the end.
@@ -117,10 +115,7 @@ class Ledger:
 
 @contextmanager
 def open_ledger(state_dir: Path, busy_s: float = BUSY_S) -> Iterator[Ledger]:
-    """Hold the ledger of a station, made if it is not there.
-
-    Write-ahead log and `synchronous=NORMAL`: what is committed survives the death of the process;
-    a power cut may take the last commits, never the file.
+    """Hold the ledger of a station, made if it is not there and brought to this version.
 
     Raises:
         StationError: It cannot be made, opened or read.
@@ -128,15 +123,16 @@ def open_ledger(state_dir: Path, busy_s: float = BUSY_S) -> Iterator[Ledger]:
     path = state_dir / FILE
     try:
         state_dir.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(path, timeout=busy_s)
+        connection = sqlite3.connect(path, timeout=busy_s, isolation_level=None)
     except (OSError, sqlite3.Error) as error:
         raise StationError(f"cannot open the ledger {path}: {error}") from error
     with closing(connection):
         try:
             _set_up(connection, path)
+            ledger = Ledger(connection, path)
         except sqlite3.Error as error:
             raise StationError(f"{path} cannot be used as a ledger: {error}") from error
-        yield Ledger(connection, path)
+        yield ledger
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
@@ -149,35 +145,21 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def _set_up(connection: sqlite3.Connection, path: Path) -> None:
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=NORMAL")
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version not in (0, _SCHEMA_VERSION):
-        raise StationError(f"{path} is a ledger of version {version}, expected {_SCHEMA_VERSION}")
-    with connection:
-        connection.execute(_SCHEMA)
-        connection.execute(f"PRAGMA user_version={_SCHEMA_VERSION}")
-
-
-def _row(entry: Entry) -> tuple[Any, ...]:
-    """Give the columns in order; SQLite stores NaN as NULL, and the reason says why."""
-    said = entry.message
-    return (
-        said.station_seq,
-        entry.received_unix_ns,
-        said.camera,
-        said.session,
-        said.seq,
-        said.part,
-        said.product,
-        said.verdict.value,
-        said.reason.value if said.reason else None,
-        said.detail,
-        said.score,
-        said.p_value,
-        said.threshold,
-        said.reject_threshold,
-        said.bundle,
-        said.bank,
-        said.latency_ms["total"],
-    )
+    version = version_of(connection, path)  # before anything is written to a file of others
+    (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
+    if mode != "wal":
+        raise StationError(
+            f"the disk of {path} cannot hold a ledger that is read while it is written (SQLite's "
+            f"journal is {mode!r}, expected 'wal'); put state_dir on a local disk"
+        )
+    # FULL syncs the log at every commit, so that an acknowledged verdict outlives a power cut;
+    # NORMAL would only do so at a checkpoint. Medians of 1,500 commits on ext4 over a virtual
+    # disk: 1 verdict 0.11 ms instead of 0.02 ms, 8 verdicts 0.19 ms instead of 0.07 ms, p99 0.3
+    # and 1.3 ms. A disk that waits for its flash takes its own time a sync, whatever the batch.
+    connection.execute("PRAGMA synchronous=FULL")
+    if version == 0:
+        with transaction(connection):
+            make_table(connection)
+            guard_table(connection)
+    elif version == 1:
+        carry_over(connection, path)

@@ -67,18 +67,39 @@ REACHES_A_DISK_AS_METHOD = {"tofile", "read_bytes", "write_bytes", "read_text", 
 # tools may use tools. Stages never know of each other: what they share is a tool.
 STOREYS = ("doors", "assembly", "stages", "tools")
 EDGE = {
-    "doors": {
-        *("cli", "proof", "service"),
-        *("commands.camera", "commands.check", "commands.doctor", "commands.options"),
-        *("commands.run", "commands.watch"),
-    },
-    "assembly": {"check", "doctor", "pipeline", "player", "reception", "standby"},
-    "stages": {
-        *("camera", "capture", "decode", "gpu_scorer", "judging", "label_queue", "ledger"),
-        *("onnx_scorer", "publish", "watch"),
-    },
-    "tools": {
-        *(
+    "doors": set(
+        [
+            "cli",
+            "commands.camera",
+            "commands.check",
+            "commands.doctor",
+            "commands.ledger",
+            "commands.ledger_tables",
+            "commands.options",
+            "commands.replay",
+            "commands.run",
+            "commands.watch",
+            "proof",
+            "service",
+        ]
+    ),
+    "assembly": set(["check", "doctor", "pipeline", "player", "reception", "replay", "standby"]),
+    "stages": set(
+        [
+            "camera",
+            "capture",
+            "decode",
+            "gpu_scorer",
+            "judging",
+            "label_queue",
+            "ledger",
+            "onnx_scorer",
+            "publish",
+            "watch",
+        ]
+    ),
+    "tools": set(
+        [
             "addresses",
             "admission",
             "backlog",
@@ -87,13 +108,41 @@ EDGE = {
             "batches",
             "bundle_folder",
             "device",
-        ),
-        *("device_bank", "device_heads", "device_pixels", "findings", "gpu_looks", "graphs"),
-        *("health", "imagezmq_senders", "intake", "lane"),
-        *("log_lines", "outcome", "resize", "scorer", "settings", "slot", "sockets"),
-        *("stages", "state_dir", "streams", "tensorrt_engine", "trunk", "workers"),
-        *("kernels.arguments", "kernels.binary", "kernels.build"),
-    },
+            "device_bank",
+            "device_heads",
+            "device_pixels",
+            "findings",
+            "frame_archive",
+            "gpu_looks",
+            "graphs",
+            "health",
+            "imagezmq_senders",
+            "intake",
+            "kernels.arguments",
+            "kernels.binary",
+            "kernels.build",
+            "lane",
+            "ledger_audit",
+            "ledger_carry_over",
+            "ledger_export",
+            "ledger_reader",
+            "ledger_stats",
+            "ledger_table",
+            "log_lines",
+            "outcome",
+            "resize",
+            "scorer",
+            "settings",
+            "slot",
+            "sockets",
+            "stages",
+            "state_dir",
+            "streams",
+            "tensorrt_engine",
+            "trunk",
+            "workers",
+        ]
+    ),
 }
 AMONG_THEMSELVES = ("doors", "tools")
 
