@@ -75,7 +75,7 @@ EDGE = {
     "assembly": {"check", "doctor", "pipeline", "player", "standby"},
     "stages": {
         *("camera", "capture", "decode", "gpu_scorer", "judging", "label_queue", "ledger"),
-        *("onnx_scorer", "publish", "watch"),
+        *("onnx_scorer", "plausibility", "publish", "watch"),
     },
     "tools": {
         *("addresses", "backlog", "bank_rows", "bank_scan", "batches", "bundle_folder", "device"),
