@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edge.outcome import NoScoreError
 from inspection.bundle import Route
-from inspection.frame_checks import check, measure
+from inspection.frame_checks import FrameMeasures, check, measure
 from inspection.preprocessing import Preprocessing
 from inspection.verdicts import Reason
 
@@ -28,11 +28,11 @@ class _Last:
 
     Attributes:
         digest: SHA-256 of its pixel part as it came, hex.
-        thumbnail: Of the last one that was decoded.
+        measures: Of the last one that was decoded.
     """
 
     digest: str = ""
-    thumbnail: NDArray[np.uint16] | None = None
+    measures: FrameMeasures | None = None
 
 
 class Plausibility:
@@ -92,7 +92,7 @@ class Plausibility:
         if route.limits is None:
             return
         measures, last = measure(image, spec), self._last_of(camera)
-        before, last.thumbnail = last.thumbnail, measures.thumbnail
+        before, last.measures = last.measures, measures
         found = check(measures, before if live else None, route.limits)
         if found is not None:
             raise NoScoreError(*found)

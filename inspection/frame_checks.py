@@ -62,6 +62,7 @@ class FrameMeasures:
     """What is measured of a frame; light is the brightest of a pixel's three channels.
 
     Attributes:
+        shape: (H, W) of the frame, px.
         brightness: Mean light, levels from 0 to 255.
         white_share: Share of samples that are white, from 0 to 1.
         sharpness: From `SMOOTHEST` to `SHARPEST`, see `sharpness`.
@@ -69,6 +70,7 @@ class FrameMeasures:
         thumbnail: (rows, columns) uint16, light summed over `CELL` × `CELL` samples.
     """
 
+    shape: tuple[int, int]
     brightness: float
     white_share: float
     sharpness: float
@@ -118,6 +120,7 @@ def measure(image: NDArray[np.uint8], spec: Preprocessing) -> FrameMeasures:
     cells = light[: rows * CELL, : columns * CELL].reshape(rows, CELL, columns, CELL)
     both, less = sharpness(image, spec)
     return FrameMeasures(
+        shape=(image.shape[0], image.shape[1]),
         brightness=float(light.mean()),
         white_share=float((light >= WHITE_LEVEL).mean()),
         sharpness=both,
@@ -182,13 +185,13 @@ def loosest(limits: Iterable[FrameLimits]) -> FrameLimits:
 
 
 def check(
-    measures: FrameMeasures, previous: NDArray[np.uint16] | None, limits: FrameLimits
+    measures: FrameMeasures, previous: FrameMeasures | None, limits: FrameLimits
 ) -> tuple[Reason, str] | None:
     """Say why a frame cannot be judged, or None if it can.
 
     Args:
         measures: Of the frame.
-        previous: Thumbnail of the camera's frame before; None if it must not be asked.
+        previous: Of the camera's frame before; None if it must not be asked.
         limits: Of the frame's product.
     """
     if measures.brightness < limits.least_brightness:
@@ -210,7 +213,7 @@ def check(
                 f"the sharpness{way} is {sharp:.2f}, at least {least:.2f} is expected; look at "
                 "focus, lens and motion"
             )
-    changed = None if previous is None else _change(measures.thumbnail, previous)
+    changed = None if previous is None else change(measures, previous)
     if changed is not None and changed < limits.least_change:
         return Reason.FROZEN, (
             f"the image differs from the one before by {changed:.2f} levels, at least "
@@ -221,13 +224,9 @@ def check(
 
 def change(one: FrameMeasures, other: FrameMeasures) -> float | None:
     """Mean difference of two frames, levels from 0 to 255; None if their shapes differ."""
-    return _change(one.thumbnail, other.thumbnail)
-
-
-def _change(one: NDArray[np.uint16], other: NDArray[np.uint16]) -> float | None:
     if one.shape != other.shape:
         return None
-    return float(np.abs(one.astype(np.int32) - other).mean()) / CELL**2
+    return float(np.abs(one.thumbnail.astype(np.int32) - other.thumbnail).mean()) / CELL**2
 
 
 def _light(image: NDArray[np.uint8], down: int, along: int) -> NDArray[np.uint8]:
