@@ -19,6 +19,7 @@ from benchmarks.sections import (
     bank_rows,
     bank_scan,
     few_labelled,
+    frame_checks,
     frames,
     half_precision,
     peers,
@@ -49,6 +50,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[dict[str, Any]], str]], ...] = (
     ("Large frames", "large_frames", frames.large),
     ("Half precision", "half_precision", half_precision.section),
     ("Bank scan", "bank_scan", bank_scan.section),
+    ("Frames that cannot be judged", "frame_checks", frame_checks.section),
     ("Station", "station", station.section),
 )
 

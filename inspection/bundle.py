@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from inspection.bank import MemoryBank, bank_from_bytes
 from inspection.errors import BundleError, InputError
 from inspection.foreground import Foreground, everywhere, foregrounds_from_bytes, laid_over
+from inspection.frame_checks import FrameLimits
 from inspection.heads import head_arrays, heads_from_bytes
 from inspection.manifest import (
     FORMAT,
@@ -63,6 +64,7 @@ class Route:
         abnormal_weight: How much the abnormal side may raise a patch; 0 leaves it out.
         calibration: Scores of good parts outside the bank.
         thresholds: In standardised units.
+        limits: Within which a frame can be judged; None in bundles that have none.
     """
 
     category: str | None
@@ -70,6 +72,7 @@ class Route:
     abnormal_weight: float
     calibration: Calibration
     thresholds: Thresholds
+    limits: FrameLimits | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,6 +285,7 @@ def _routes(manifest: Manifest) -> dict[str, Route]:
                 abnormal_weight=entry.abnormal_weight,
                 calibration=Calibration(tuple(entry.good_scores)),
                 thresholds=Thresholds(entry.review, entry.reject),
+                limits=FrameLimits(**entry.limits.model_dump()) if entry.limits else None,
             )
             for product, entry in manifest.routes.items()
         }

@@ -5,7 +5,14 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from inspection.errors import BundleError
 from inspection.preprocessing import Fit
@@ -49,6 +56,16 @@ class ScoringEntry(_Part):
     top_fraction: float
 
 
+class LimitsEntry(_Part):
+    """See `inspection.frame_checks.FrameLimits`."""
+
+    least_brightness: float
+    most_white_share: float
+    least_sharpness: float
+    least_sharpness_one_way: float
+    least_change: float
+
+
 class RouteEntry(_Part):
     """How one product is judged: the manifest's form of `Route`."""
 
@@ -59,6 +76,15 @@ class RouteEntry(_Part):
     review: float
     reject: float
     statement: str
+    limits: LimitsEntry | None = None
+
+    @model_serializer(mode="wrap")
+    def _as_it_was(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out limits that there are not, so that an older route keeps its bytes."""
+        written: dict[str, Any] = write(self)
+        if self.limits is None:
+            del written["limits"]
+        return written
 
 
 class Manifest(_Part):

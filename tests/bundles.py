@@ -24,6 +24,7 @@ from inspection.lineage import NOTHING_LABELLED, lineage_to_bytes
 from inspection.manifest import (
     MANIFEST,
     FileEntry,
+    LimitsEntry,
     PreprocessingEntry,
     RouteEntry,
     ScoringEntry,
@@ -48,6 +49,16 @@ PRODUCTS = {"bolt": (105, 105, 105), "nut": (150, 60, 60)}
 """Colour of a good part, RGB."""
 
 REVIEW_FRR, REJECT_FRR = 0.10, 0.02
+
+LIMITS = LimitsEntry(
+    least_brightness=20.0,
+    most_white_share=0.5,
+    least_sharpness=2.0,
+    least_sharpness_one_way=2.0,
+    least_change=0.25,
+)
+"""Good, bad and doubtful frames are all within: 100 or brighter, a quarter white at most, sharper
+than 5, and 2 levels from one another."""
 
 TRUNK_TEXT = """
 <ir_version: 8, opset_import: ["" : 17]>
@@ -272,6 +283,7 @@ def _route_entry(product: str | None) -> RouteEntry:
         review=limits.review,
         reject=limits.reject,
         statement=known.statement(REVIEW_FRR, REJECT_FRR),
+        limits=LIMITS,
     )
 
 

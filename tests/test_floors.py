@@ -66,82 +66,41 @@ REACHES_A_DISK_AS_METHOD = {"tofile", "read_bytes", "write_bytes", "read_text", 
 # The station's storeys. A file imports from storeys below its own; doors may open other doors, and
 # tools may use tools. Stages never know of each other: what they share is a tool.
 STOREYS = ("doors", "assembly", "stages", "tools")
+
+
+def named(modules: str) -> set[str]:
+    """The modules of a storey, by name below `edge`."""
+    return set(modules.split())
+
+
 EDGE = {
-    "doors": set(
-        [
-            "cli",
-            "commands.camera",
-            "commands.check",
-            "commands.doctor",
-            "commands.ledger",
-            "commands.ledger_tables",
-            "commands.options",
-            "commands.replay",
-            "commands.run",
-            "commands.watch",
-            "proof",
-            "service",
-        ]
+    "doors": named(
+        """
+        cli commands.camera commands.check commands.doctor commands.ledger
+        commands.ledger_tables commands.options commands.replay commands.run
+        commands.watch proof service
+        """
     ),
-    "assembly": set(["check", "doctor", "pipeline", "player", "reception", "replay", "standby"]),
-    "stages": set(
-        [
-            "camera",
-            "capture",
-            "decode",
-            "gpu_scorer",
-            "judging",
-            "label_queue",
-            "ledger",
-            "onnx_scorer",
-            "publish",
-            "watch",
-        ]
+    "assembly": named(
+        """
+        check doctor pipeline player reception replay standby
+        """
     ),
-    "tools": set(
-        [
-            "addresses",
-            "admission",
-            "backlog",
-            "bank_rows",
-            "bank_scan",
-            "batches",
-            "bundle_folder",
-            "device",
-            "device_bank",
-            "device_heads",
-            "device_pixels",
-            "findings",
-            "frame_archive",
-            "gpu_looks",
-            "graphs",
-            "health",
-            "imagezmq_senders",
-            "intake",
-            "kernels.arguments",
-            "kernels.binary",
-            "kernels.build",
-            "lane",
-            "ledger_audit",
-            "ledger_carry_over",
-            "ledger_export",
-            "ledger_reader",
-            "ledger_stats",
-            "ledger_table",
-            "log_lines",
-            "outcome",
-            "resize",
-            "scorer",
-            "settings",
-            "slot",
-            "sockets",
-            "stages",
-            "state_dir",
-            "streams",
-            "tensorrt_engine",
-            "trunk",
-            "workers",
-        ]
+    "stages": named(
+        """
+        camera capture decode gpu_scorer judging label_queue ledger onnx_scorer
+        plausibility publish watch
+        """
+    ),
+    "tools": named(
+        """
+        addresses admission backlog bank_rows bank_scan batches bundle_folder device
+        device_bank device_heads device_pixels findings frame_archive gpu_looks graphs
+        health imagezmq_senders intake kernels.arguments kernels.binary kernels.build
+        lane ledger_audit ledger_carry_over ledger_export ledger_reader ledger_stats
+        ledger_table log_lines outcome resize scorer settings slot sockets stages
+        state_dir streams tensorrt_engine trunk workers
+        """
     ),
 }
 AMONG_THEMSELVES = ("doors", "tools")

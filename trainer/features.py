@@ -16,10 +16,11 @@ import torch
 from numpy.typing import NDArray
 
 from inspection.errors import InputError
-from inspection.preprocessing import Preprocessing, map_shape
+from inspection.frame_checks import FrameMeasures, measure
+from inspection.preprocessing import Preprocessing, map_shape, prepare
 from inspection.views import over_views
 from trainer.augment import AS_THEY_ARE, Augmentation
-from trainer.dataset import read_image, read_prepared
+from trainer.dataset import read_image, read_prepared, resize
 from trainer.trunk import Trunk
 
 Advance = Callable[[int], None]
@@ -76,12 +77,14 @@ class FeatureStore:
         features: (patches, D) float16, those of an entry together and row by row; gone when the
             store is closed. Half precision moves a patch by 2e-4 of its length, far below the
             distance between parts.
+        measures: Of each image as the camera gave it; of copies there are none.
     """
 
     images: tuple[Path, ...]
     spec: Preprocessing
     shapes: tuple[tuple[int, int], ...]
     features: Patches
+    measures: tuple[FrameMeasures, ...]
 
     def patches_of(self, entry: int) -> NDArray[np.float16]:
         """Give the patches of one entry, (Mh · Mw, D) float16."""
@@ -116,18 +119,22 @@ def feature_store(
         file = Path(folder) / "features.f16"
         height, width = map_shape(read_image(images[0]).shape, spec)
         _check_room(Path(folder), entries * height * width * trunk.dimensions * 2)
-        shapes = []
+        shapes, measures = [], []
         with file.open("wb") as out:
             for number in range(entries):
-                canvas = read_prepared(images[number % len(images)], spec)
-                if number >= len(images):
+                if number < len(images):
+                    image = read_image(images[number])
+                    measures.append(measure(image, spec))
+                    canvas = prepare(image, spec, resize)
+                else:
+                    canvas = read_prepared(images[number % len(images)], spec)
                     canvas = augmentation.copy(canvas, [seed, number])
                 features = frame_features(trunk, canvas, spec)
                 shapes.append((features.shape[0], features.shape[1]))
                 features.astype(np.float16).tofile(out)
                 advance(1)
         found = PatchesOnDisk(file, trunk.dimensions)
-        yield FeatureStore(tuple(images), spec, tuple(shapes), found)
+        yield FeatureStore(tuple(images), spec, tuple(shapes), found, tuple(measures))
 
 
 def frame_features(

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from inspection.bank import MemoryBank
 from inspection.bundle import ANY_PRODUCT
 from inspection.foreground import Foreground, laid_over
+from inspection.frame_checks import FrameLimits, limits_of, loosest
 from inspection.lineage import NOTHING_LABELLED, Lineage
 from inspection.preprocessing import PATCH_PX, Preprocessing
 from inspection.routing import Router
@@ -68,6 +69,7 @@ class Model:
     calibrations: Mapping[str, Calibration]
     router: Router
     foregrounds: Mapping[str, Foreground]
+    limits: Mapping[str, FrameLimits]
     settings: FitSettings
     lineage: Lineage = NOTHING_LABELLED
 
@@ -101,6 +103,7 @@ def fit(
             )
         # Of its own, so that the rest of the model does not depend on it.
         router = learn_router(good.stores, np.random.default_rng(settings.seed))
+        limits = {name: limits_of(store.measures) for name, store in good.stores.items()}
         return Model(
             trunk=good.trunk,
             preprocessing=good.spec,
@@ -110,6 +113,7 @@ def fit(
             calibrations={**known, ANY_PRODUCT: unknown},
             router=router,
             foregrounds=good.foregrounds,
+            limits={**limits, ANY_PRODUCT: loosest(limits.values())},
             settings=settings,
             lineage=lineage_of(labelled),
         )

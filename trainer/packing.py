@@ -25,7 +25,7 @@ from inspection.golden import (
 )
 from inspection.heads import heads_to_bytes
 from inspection.lineage import lineage_to_bytes
-from inspection.manifest import RouteEntry
+from inspection.manifest import LimitsEntry, RouteEntry
 from inspection.preprocessing import MIN_SIDE_PX, Preprocessing, ResizePass, prepare
 from inspection.routing import router_to_bytes
 from inspection.scoring import image_score
@@ -138,6 +138,7 @@ def _route(model: Model, product: str) -> RouteEntry:
         review=thresholds.review,
         reject=thresholds.reject,
         statement=calibration.statement(REVIEW_FRR, REJECT_FRR),
+        limits=LimitsEntry(**dataclasses.asdict(model.limits[product])),
     )
 
 

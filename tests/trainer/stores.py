@@ -19,7 +19,7 @@ def store_of(features: NDArray[np.floating]) -> FeatureStore:
     """Hold (images, 16, D) as the features of images that were stretched to 32 × 32 px."""
     spec, images = Preprocessing(32), tuple(Path(f"{i}.png") for i in range(len(features)))
     flat = features.reshape(-1, features.shape[2]).astype(np.float16)
-    return FeatureStore(images, spec, (spec.grid,) * len(images), flat)
+    return FeatureStore(images, spec, (spec.grid,) * len(images), flat, ())
 
 
 def tagged(images: int, patches: int, seed: int = 0) -> Evidence:
