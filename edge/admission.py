@@ -26,6 +26,19 @@ class Origin:
     peer: bytes | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A message as it came.
+
+    Attributes:
+        origin: Over which transport, and who is answered.
+        parts: Without envelope; views of ZeroMQ's own memory, freed when the last view is.
+    """
+
+    origin: Origin
+    parts: list[Buffer]
+
+
 class Standing(Enum):
     """What the station knows of a frame that has just come."""
 

@@ -32,7 +32,6 @@ MOST_LOST = 65_536
 ASK_S = 0.5
 """How often a station is asked what became of frames: the network may have lost them."""
 
-TICK_MS = 100
 _SAMPLES = {"|u1": "uint8", "<u2": "uint16", ">u2": "uint16"}
 
 
@@ -256,7 +255,7 @@ class Camera:
         poller.register(self._ear, zmq.POLLIN)
         try:
             while not self._closing:
-                if self._ear.fileno() in dict(poller.poll(TICK_MS)):
+                if self._ear.fileno() in dict(poller.poll(100)):
                     self._ear.recv(4096)
                 while self._socket.poll(0):
                     self._hear(self._socket.recv_multipart())

@@ -9,13 +9,12 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
 from socket import socketpair
 
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
-from edge.admission import Origin
+from edge.admission import Incoming, Origin
 from edge.health import Clock, Health
 from edge.settings import StationSettings
 from edge.sockets import bind, connect, socket
@@ -44,19 +43,6 @@ DRAIN_MS = 2000
 """At a stop, how long a camera that never falls silent is listened to."""
 
 _WATCHED = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
-
-
-@dataclass(frozen=True, slots=True)
-class Incoming:
-    """A message as it came.
-
-    Attributes:
-        origin: Over which transport, and who is answered.
-        parts: Without envelope; views of ZeroMQ's own memory, freed when the last view is.
-    """
-
-    origin: Origin
-    parts: list[Buffer]
 
 
 class Capture:

@@ -30,6 +30,7 @@ from edge.label_queue import LabelItem, LabelQueue
 from edge.ledger import Entry, open_ledger
 from edge.ledger_reader import open_reader
 from edge.outcome import Arrival, NoScoreError, Outcome, Receipt, message_of, unknown
+from edge.plausibility import Plausibility
 from edge.publish import Publisher, open_publisher
 from edge.reception import Reception, acknowledgement
 from edge.scorer import Answer, PreparedFrame, Scorer, named_route
@@ -86,6 +87,7 @@ class Station:
             lane_of=lambda arrival: arrival.receipt.name.camera,
             overload=settings.overload,
         )
+        self._plausible = Plausibility()
         self._slots: Handover[PreparedFrame] = Handover(max(2, settings.batch_frames))
         self._outcomes: Handover[Outcome] = Handover(OUTCOMES)
         self._listening, self._stopping = threading.Event(), threading.Event()
@@ -178,11 +180,16 @@ class Station:
                     raise NoScoreError(Reason.STATION_STOPPING, "the scorer has ended")
 
     def _prepared(self, arrival: Arrival) -> PreparedFrame:
-        stopwatch, frame = arrival.receipt.stopwatch, arrival.frame
-        scorer, product = self.scorer, frame.header.product
-        named_route(product, scorer.bundle)  # before the work of decoding
-        image = decode(frame, self._settings.max_frame_bytes)
+        receipt, header = arrival.receipt, arrival.frame.header
+        stopwatch, scorer, product = receipt.stopwatch, self.scorer, header.product
+        bundle, plausible = scorer.bundle, self._plausible
+        if receipt.frame_sha256 is not None:
+            plausible.check_digest(header.camera, header.live, receipt.frame_sha256)
+        route = named_route(product, bundle)  # before the work of decoding
+        image = decode(arrival.frame, self._settings.max_frame_bytes)
         stopwatch.lap("decode")
+        plausible.check_image(header.camera, header.live, image, route, bundle.preprocessing)
+        stopwatch.lap("check")
         question = scorer.question(image, product)
         stopwatch.lap("prepare")
         return PreparedFrame(arrival, question, (image.shape[0], image.shape[1]))

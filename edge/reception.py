@@ -8,10 +8,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from typing import Protocol
 
-from edge.admission import Admission, Origin, Records, Standing, digest_of
+from edge.admission import Admission, Incoming, Origin, Records, Standing, digest_of
 from edge.backlog import Backlog
-from edge.capture import Capture, Incoming
 from edge.health import Clock, Health, Stopwatch, is_milestone
 from edge.imagezmq_senders import Senders
 from edge.outcome import Arrival, Receipt
@@ -31,13 +31,29 @@ log = logging.getLogger(__name__)
 AnswerUnknown = Callable[[Receipt, Reason, str], None]
 
 
+class Cameras(Protocol):
+    """Where messages come from; used in its own thread."""
+
+    def tell(self, origin: Origin, parts: list[Buffer]) -> None:
+        """Answer whoever a frame came from."""
+        ...
+
+    def hold(self, transport: str) -> None:
+        """Let the cameras of a transport wait."""
+        ...
+
+    def release(self, transport: str) -> None:
+        """Take from a transport again."""
+        ...
+
+
 class Reception:
     """Takes messages as they come; used in the thread of the capture."""
 
     def __init__(
         self,
         settings: StationSettings,
-        capture: Capture,
+        cameras: Cameras,
         records: Records,
         admission: Admission,
         backlog: Backlog[Arrival],
@@ -46,7 +62,7 @@ class Reception:
         answer_unknown: AnswerUnknown,
     ) -> None:
         self._settings = settings
-        self._capture = capture
+        self._cameras = cameras
         self._records = records
         self._admission = admission
         self._backlog = backlog
@@ -75,7 +91,7 @@ class Reception:
         """Put what was held back where there is room for it by now."""
         for transport, arrival in list(self._held.items()):
             if self._backlog.has_room(arrival):
-                self._capture.release(transport)
+                self._cameras.release(transport)
                 self._put(self._held.pop(transport))
 
     def give_up(self) -> None:
@@ -91,9 +107,9 @@ class Reception:
             return
         window = min(self._settings.backlog_frames, MOST_OPEN)
         credit, records = self._admission.meet(hello, incoming.origin, self._records, window)
-        self._capture.tell(incoming.origin, encode_credit(credit))
+        self._cameras.tell(incoming.origin, encode_credit(credit))
         for record in records:
-            self._capture.tell(incoming.origin, encode_acknowledgement(record))
+            self._cameras.tell(incoming.origin, encode_acknowledgement(record))
 
     def _admit(self, parts: list[Buffer], origin: Origin) -> None:
         stopwatch, received_unix_ns = Stopwatch(self._clock, self._clock()), time.time_ns()
@@ -120,7 +136,7 @@ class Reception:
             and not self._backlog.has_room(arrival)
         ):
             self._held[origin.transport] = arrival
-            self._capture.hold(origin.transport)
+            self._cameras.hold(origin.transport)
             return
         self._put(arrival)
 
@@ -139,7 +155,7 @@ class Reception:
             return False
         self._health.count("redelivered")
         if record is not None and (told := acknowledgement(receipt.origin, record)) is not None:
-            self._capture.tell(receipt.origin, told)
+            self._cameras.tell(receipt.origin, told)
         return False
 
     def _put(self, arrival: Arrival) -> None:
@@ -154,7 +170,7 @@ class Reception:
         self._count("malformed", "malformed message", error)
         if incoming.origin.transport == "imagezmq":
             # Its sender waits for a reply, whatever it says.
-            self._capture.tell(incoming.origin, [f"ERROR: {error}".encode()])
+            self._cameras.tell(incoming.origin, [f"ERROR: {error}".encode()])
 
     def _count(self, what: str, event: str, error: MessageError | None = None) -> None:
         count = self._health.count(what)

@@ -254,7 +254,8 @@ def write_tiny_bundle(folder: Path, spec: Preprocessing = SPEC, **changes: bytes
         preprocessing=PreprocessingEntry(**asdict(spec)),
         scoring=ScoringEntry(k=SCORING.k, top_fraction=SCORING.top_fraction),
         routes={
-            product or bundles.ANY_PRODUCT: _route_entry(product) for product in (*PRODUCTS, None)
+            product or bundles.ANY_PRODUCT: _route_entry(product, spec)
+            for product in (*PRODUCTS, None)
         },
     )
     for path, data in laid_out.items():
@@ -272,7 +273,7 @@ def replace_file(folder: Path, name: str, data: bytes) -> None:
     (folder / MANIFEST).write_bytes(manifest_bytes(manifest.model_copy(update={"files": files})))
 
 
-def _route_entry(product: str | None) -> RouteEntry:
+def _route_entry(product: str | None, spec: Preprocessing) -> RouteEntry:
     known = calibration(product)
     limits = known.thresholds(REVIEW_FRR, REJECT_FRR)
     return RouteEntry(
@@ -283,7 +284,8 @@ def _route_entry(product: str | None) -> RouteEntry:
         review=limits.review,
         reject=limits.reject,
         statement=known.statement(REVIEW_FRR, REJECT_FRR),
-        limits=LIMITS,
+        # Large frames of tests are small ones side by side: a pattern, and nothing is sharp in it.
+        limits=None if spec.fit == "tiles" else LIMITS,
     )
 
 

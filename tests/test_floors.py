@@ -83,13 +83,14 @@ EDGE = {
     ),
     "assembly": named(
         """
-        check doctor pipeline player reception replay standby
+        check doctor pipeline player replay standby
         """
     ),
     "stages": named(
         """
         camera capture decode gpu_scorer judging label_queue ledger onnx_scorer
-        plausibility publish watch
+        plausibility publish reception
+        watch
         """
     ),
     "tools": named(

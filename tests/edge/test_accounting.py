@@ -308,6 +308,35 @@ def test_a_trigger_whose_pixels_could_not_be_kept_is_recorded_all_the_same(
     ] * 2
 
 
+def test_a_live_camera_that_hangs_is_never_passed_and_a_recording_may_repeat_itself(
+    tiny_bundle: Bundle, tmp_path: Path
+) -> None:
+    with running(tiny_bundle, tmp_path) as station:
+        address = station.addresses["cameras"]
+        with Camera(address, "live", product="bolt") as live:
+            said = [live.inspect(good_frame()) for _ in range(3)]
+            said += [live.inspect(good_frame(seed=2))]
+        with Camera(address, "file", product="bolt", live=False) as file:
+            played = [file.inspect(good_frame()) for _ in range(3)]
+
+    assert [each.reason for each in said] == [None, "repeated", "repeated", None]
+    assert [each.verdict for each in played] == ["PASS"] * 3
+
+
+@pytest.mark.parametrize(("factor", "reason"), [(0.0, "too_dark"), (9.0, "overexposed")])
+def test_a_lamp_that_fails_is_unknown_and_never_passed(
+    tiny_bundle: Bundle, tmp_path: Path, factor: float, reason: str
+) -> None:
+    image = np.clip(good_frame() * factor, 0, 255).astype(np.uint8)
+    with (
+        running(tiny_bundle, tmp_path) as station,
+        Camera(station.addresses["cameras"], product="bolt") as camera,
+    ):
+        said = camera.inspect(image)
+
+    assert (said.verdict, said.reason) == ("UNKNOWN", reason)
+
+
 @pytest.mark.parametrize("overload", ["newest", "oldest"])
 def test_a_camera_with_credits_never_overruns_its_lane(
     tiny_bundle: Bundle, tmp_path: Path, overload: str

@@ -21,6 +21,7 @@ GOOD: dict[str, Any] = {
     "shape": [32, 32, 3],
     "dtype": "uint8",
     "product": "bolt",
+    "live": False,
 }
 PIXELS = good_frame().tobytes()
 JPEG = cv2.imencode(".jpg", good_frame("bolt", 1, 64))[1].tobytes()

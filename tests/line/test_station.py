@@ -91,7 +91,7 @@ def test_every_frame_of_two_cameras_gets_one_verdict_and_the_counts_add_up(
     assert account["received"] == 60 + listener.greetings
     assert_adds_up(account)
     assert set(account["latency_ms"]) == {
-        *("queue", "decode", "prepare", "wait", "score", "finish", "record", "total")
+        *("queue", "decode", "check", "prepare", "wait", "score", "finish", "record", "total")
     }
 
 
