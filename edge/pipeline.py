@@ -175,6 +175,7 @@ class Station:
         for arrival in self._backlog:
             with self._answered(arrival.receipt, Reason.BAD_IMAGE):
                 arrival.receipt.stopwatch.lap("queue")
+                self._check_repetition(arrival)
                 self._check_time(arrival)
                 if not self._slots.put(self._prepared(arrival)):
                     raise NoScoreError(Reason.STATION_STOPPING, "the scorer has ended")
@@ -183,8 +184,6 @@ class Station:
         receipt, header = arrival.receipt, arrival.frame.header
         stopwatch, scorer, product = receipt.stopwatch, self.scorer, header.product
         bundle, plausible = scorer.bundle, self._plausible
-        if receipt.frame_sha256 is not None:
-            plausible.check_digest(header.camera, header.live, receipt.frame_sha256)
         route = named_route(product, bundle)  # before the work of decoding
         image = decode(arrival.frame, self._settings.max_frame_bytes)
         stopwatch.lap("decode")
@@ -283,6 +282,12 @@ class Station:
 
     def _answer_unknown(self, receipt: Receipt, reason: Reason, detail: str) -> None:
         self._outcomes.put(unknown(receipt, self.scorer.bundle, reason, detail))
+
+    def _check_repetition(self, arrival: Arrival) -> None:
+        # Before anything else: a frame that is too late is still the one before the next.
+        header, digest = arrival.frame.header, arrival.receipt.frame_sha256
+        if digest is not None:
+            self._plausible.check_digest(header.camera, header.live, digest)
 
     def _check_time(self, arrival: Arrival) -> None:
         deadline_ms = arrival.deadline_ms

@@ -16,6 +16,7 @@ from inspection import bundle as bundles
 from inspection import messages, preprocessing, verdicts, wire
 from inspection.bank import bank_to_bytes, empty_bank
 from inspection.bundle import ANY_PRODUCT
+from inspection.camera_messages import Credit, Hello
 from inspection.golden import RELATIVE_TOLERANCE
 from inspection.heads import head_arrays
 from inspection.lineage import LearnedImage
@@ -71,6 +72,8 @@ def code_below(text, heading, language):
         pytest.param(WIRE, "### Verdict header", VerdictMessage, id="verdict"),
         pytest.param(WIRE, "### Region", RegionEntry, id="region"),
         pytest.param(WIRE, "### Heatmap header", HeatmapHeader, id="heatmap"),
+        pytest.param(WIRE, "### Hello", Hello, id="hello"),
+        pytest.param(WIRE, "### Credit", Credit, id="credit"),
         pytest.param(BUNDLE, "### Manifest fields", Manifest, id="manifest"),
         pytest.param(BUNDLE, "### preprocessing", PreprocessingEntry, id="preprocessing"),
         pytest.param(BUNDLE, "### scoring", ScoringEntry, id="scoring"),
@@ -129,7 +132,7 @@ def test_the_limits_are_those_of_the_code():
         "shortest side of a frame": preprocessing.MIN_SIDE_PX,
         "decoded frame": settings.max_frame_bytes,
         "one message part": settings.max_message_bytes,
-        "frames that wait": settings.backlog_frames,
+        "frames of one camera that wait": settings.backlog_frames,
         "bytes of frames that wait": settings.backlog_bytes,
     }
     for _, where in limits.values():
