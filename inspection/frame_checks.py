@@ -8,7 +8,7 @@ Who remembers the frame before: `edge.plausibility`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Sized
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -44,8 +44,13 @@ EXTREME = 0.01
 """Share of good parts whose extremes are left out: one bad picture among hundreds of good ones
 must not switch a check off."""
 
+FEW = 20
+"""Good parts that tell half of how they vary: with so many, margins that rest on them are doubled.
+Limits of 16 images at random refused 6.3 % of the others of our most varied category without it;
+with it 3.3, and of 64, 0.7 %."""
+
 DARKER, LESS_SHARP = 2.0, 1.25
-"""Factors that limits lie beyond the extremes of good parts, at least."""
+"""Factors that limits lie beyond the extremes of good parts, at least; of few, the latter more."""
 
 WHITER = 0.15
 """Share of the image by which more of it may be white than of any good part, at least."""
@@ -150,7 +155,8 @@ def limits_of(good: Sequence[FrameMeasures]) -> FrameLimits:
     """State what a product's frames may measure, by one rule for all products.
 
     A limit lies beyond the extreme of good parts by half of what lies between that and their
-    median, and by a fixed step at least. Levels and sharpness are compared as logarithms.
+    median, by more if they are few, and by a fixed step at least. Levels and sharpness are compared
+    as logarithms.
 
     Args:
         good: Of good parts, in the order in which they were taken.
@@ -160,13 +166,14 @@ def limits_of(good: Sequence[FrameMeasures]) -> FrameLimits:
     """
     if not good:
         raise NotEnoughSamplesError("limits of frames need at least one good part, got none")
+    less_sharp = LESS_SHARP ** _few(good)
     gaps = [gap for pair in pairwise(good) if (gap := change(*pair)) is not None]
     return FrameLimits(
         least_brightness=_least([each.brightness for each in good], DARKER),
         most_white_share=_most_white([each.white_share for each in good]),
-        least_sharpness=max(_least([each.sharpness for each in good], LESS_SHARP), SMOOTHEST),
+        least_sharpness=max(_least([each.sharpness for each in good], less_sharp), SMOOTHEST),
         least_sharpness_one_way=max(
-            _least([each.sharpness_one_way for each in good], LESS_SHARP), SMOOTHEST
+            _least([each.sharpness_one_way for each in good], less_sharp), SMOOTHEST
         ),
         least_change=min(ALIKE * _low(np.array(gaps)), HARDLY) if gaps else 0.0,
     )
@@ -280,12 +287,21 @@ def _canvas_pixel(shape: tuple[int, ...], spec: Preprocessing) -> tuple[int, int
 def _least(values: Sequence[float], factor: float) -> float:
     logs = np.log(np.maximum(values, 1e-3))
     low = _low(logs)
-    return math.exp(low - max(math.log(factor), (float(np.median(logs)) - low) / 2))
+    return math.exp(low - max(math.log(factor), _beyond(logs, low)))
 
 
 def _most_white(shares: Sequence[float]) -> float:
     high = -_low(-np.array(shares))
-    return min(high + max(WHITER, (high - float(np.median(shares))) / 2), 1.0)
+    return min(high + max(WHITER, _beyond(np.array(shares), high)), 1.0)
+
+
+def _beyond(values: NDArray[np.float64], extreme: float) -> float:
+    return abs(float(np.median(values)) - extreme) / 2 * _few(values)
+
+
+def _few(good: Sized) -> float:
+    """How much wider limits are for being of few good parts."""
+    return 1.0 + FEW / len(good)
 
 
 def _low(values: NDArray[np.float64]) -> float:

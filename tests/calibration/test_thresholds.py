@@ -57,6 +57,14 @@ def test_nothing_differs_but_thresholds_and_the_parent(parent: Path) -> None:
     assert new == old
 
 
+def test_limits_of_frames_are_carried_over(parent: Path) -> None:
+    old, new = open_bundle(parent), open_bundle(make(parent))
+
+    for product, route in old.routes.items():
+        assert route.limits is not None
+        assert new.routes[product].limits == route.limits
+
+
 def test_every_file_is_shared_and_the_parent_is_not_touched(parent: Path) -> None:
     before = contents(parent)
 

@@ -33,13 +33,16 @@ from inspection.bundle import (
 )
 from inspection.errors import BundleError, InputError
 from inspection.foreground import everywhere, foregrounds_to_bytes
+from inspection.frame_checks import FrameLimits
 from inspection.heads import heads_to_bytes
 from inspection.manifest import (
     MANIFEST,
     MAX_MANIFEST_BYTES,
+    LimitsEntry,
     PreprocessingEntry,
     RouteEntry,
     ScoringEntry,
+    manifest_bytes,
     parse_manifest,
 )
 from inspection.routing import Router, router_to_bytes
@@ -226,6 +229,48 @@ def test_a_byte_more_in_any_file_changes_the_id(name):
 )
 def test_a_change_in_any_field_changes_the_id(changed):
     assert digest(packed(**changed)[MANIFEST]) != digest(packed()[MANIFEST])
+
+
+LIMITS = {
+    "least_brightness": 20.0,
+    "most_white_share": 0.5,
+    "least_sharpness": 2.0,
+    "least_sharpness_one_way": 1.5,
+    "least_change": 0.25,
+}
+
+
+def test_limits_of_frames_come_back_as_they_were_packed():
+    routes = some_routes(limits=LimitsEntry(**LIMITS))
+
+    bundle = read_bundle(reader(packed(routes=routes)))
+
+    assert {route.limits for route in bundle.routes.values()} == {FrameLimits(**LIMITS)}
+
+
+def test_a_bundle_without_limits_keeps_its_bytes_and_its_id():
+    before = packed()[MANIFEST]
+
+    assert b"limits" not in before
+    assert manifest_bytes(parse_manifest(before)) == before
+    assert {route.limits for route in read_bundle(reader(packed())).routes.values()} == {None}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("least_brightness", -1.0),
+        ("most_white_share", 1.5),
+        ("least_sharpness", 0.0),
+        ("least_sharpness_one_way", 65.0),
+        ("least_change", math.nan),
+    ],
+)
+def test_limits_out_of_range_are_refused_by_name(name, value):
+    routes = some_routes(limits=LimitsEntry(**{**LIMITS, name: value}))
+
+    with pytest.raises(BundleError, match=name):
+        read_bundle(reader(packed(routes=routes)))
 
 
 def test_the_bank_id_changes_with_either_bank_and_with_nothing_else():

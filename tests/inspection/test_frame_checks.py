@@ -250,18 +250,19 @@ def test_every_fault_is_found_and_called_by_its_name(
 @pytest.mark.parametrize("name", ["brightness", "sharpness", "sharpness_one_way"])
 def test_one_bad_picture_among_hundreds_does_not_switch_a_check_off(name: str) -> None:
     good = good_parts(1) * 200
-    spoilt = [*good, dataclasses.replace(good[0], **{name: 1.0})]
+    spoilt = [*good[1:], dataclasses.replace(good[0], **{name: 1.0})]
 
     assert limits_of(spoilt) == limits_of(good)
 
 
 def test_products_that_vary_more_have_wider_limits() -> None:
-    steady = [dataclasses.replace(WITHIN, brightness=100.0 + i) for i in range(10)]
-    varied = [dataclasses.replace(WITHIN, brightness=4.0 * 2**i) for i in range(10)]
+    steady = [dataclasses.replace(WITHIN, brightness=100.0 + i) for i in range(80)]
+    varied = [dataclasses.replace(WITHIN, brightness=4.0 * 2 ** (i / 10)) for i in range(80)]
 
     assert limits_of(steady).least_brightness == pytest.approx(50.0)
-    # Half of the way from the median down to the lowest, as factors: 2 to the power of 4.5 / 2.
-    assert limits_of(varied).least_brightness == pytest.approx(4.0 / 2**2.25)
+    # Half of the way from the median down to the lowest, as factors: 2 to the power of 3.95 / 2.
+    # That of 80 parts is a quarter longer.
+    assert limits_of(varied).least_brightness == pytest.approx(4.0 / 2 ** (1.25 * 3.95 / 2))
 
 
 def test_the_least_change_is_half_of_what_good_parts_in_turn_differed_by() -> None:
@@ -273,6 +274,22 @@ def test_the_least_change_is_half_of_what_good_parts_in_turn_differed_by() -> No
     assert limits_of([at(10), at(13), other, at(12), at(20)]).least_change == 1.5
     assert limits_of([at(10), at(60), at(10)]).least_change == 2.0  # `HARDLY`
     assert limits_of([at(10), other]).least_change == 0.0  # nothing is known
+
+
+def test_few_good_parts_have_wider_limits_than_many_that_vary_alike() -> None:
+    def varied(count: int) -> FrameLimits:
+        return limits_of(
+            [
+                FrameMeasures((64, 64), 20.0 * f, 0.1 * f, 4.0 * f, 3.0 * f, WITHIN.thumbnail)
+                for f in np.linspace(0.4, 4.0, count).tolist()
+            ]
+        )
+
+    few, many = varied(8), varied(400)
+
+    assert few.least_brightness < many.least_brightness
+    assert few.most_white_share > many.most_white_share
+    assert few.least_sharpness <= many.least_sharpness
 
 
 def test_without_good_parts_there_are_no_limits() -> None:

@@ -8,11 +8,13 @@ import cv2
 import numpy as np
 import pytest
 
+from inspection.frame_checks import FrameMeasures, measure
 from inspection.preprocessing import Preprocessing
 from inspection.views import views_of
 from tests.trainer.parts import write_image
+from trainer.augment import Augmentation
 from trainer.banks import gather
-from trainer.dataset import read_prepared
+from trainer.dataset import read_image, read_prepared
 from trainer.features import extract, feature_store, frame_features
 from trainer.trunk import Trunk
 
@@ -88,3 +90,18 @@ def test_candidates_say_where_in_their_image_they_were(trunk: Trunk, images: lis
     for image, (row, column), patch in zip(found.image, found.position, features, strict=True):
         np.testing.assert_array_equal(maps[image][row, column], patch)
     assert found.position[:, 1].max() == 5
+
+
+def test_every_image_is_measured_as_the_camera_gave_it_and_copies_are_not(
+    trunk: Trunk, images: list[Path]
+) -> None:
+    twice = Augmentation(("brightness",))
+
+    with feature_store(trunk, images, TILES, lambda done: None, twice) as store:
+        found = store.measures
+
+    assert len(found) == len(images)
+    for path, measures in zip(images, found, strict=True):
+        expected = measure(read_image(path), TILES)
+        for field in FrameMeasures.__slots__:
+            np.testing.assert_array_equal(getattr(measures, field), getattr(expected, field))

@@ -13,11 +13,13 @@ import pytest
 from inspection import bundle as formats
 from inspection import golden as golden_module
 from inspection.errors import ParityError
+from inspection.frame_checks import check, limits_of, loosest, measure
 from inspection.golden import RELATIVE_TOLERANCE, GoldenFrame, golden_from_bytes
 from inspection.preprocessing import Preprocessing
 from inspection.verdicts import Verdict, judge
 from tests.trainer.conftest import SMALL
 from trainer import cli, packing
+from trainer.dataset import find_categories, read_image
 from trainer.runtime import Inspected, Runtime
 
 
@@ -175,3 +177,30 @@ def test_golden_frames_of_tiles_are_cut_out_at_their_own_resolution(
     golden = packing._moderate(frame, Preprocessing(64, "tiles", 16))
 
     assert np.array_equal(golden, frame[:, left : left + cut[1]])
+
+
+def test_limits_of_frames_are_those_of_the_good_images_and_the_loosest_where_none_is_named(
+    runtime: Runtime, parts: Path
+) -> None:
+    bundle = runtime.bundle
+
+    expected = {
+        category.name: limits_of(
+            [measure(read_image(path), bundle.preprocessing) for path in category.train]
+        )
+        for category in find_categories(parts)
+    }
+
+    assert {name: bundle.route(name).limits for name in expected} == expected
+    assert bundle.routes[formats.ANY_PRODUCT].limits == loosest(expected.values())
+
+
+def test_good_and_defective_parts_that_were_not_learned_from_are_within_the_limits(
+    runtime: Runtime, parts: Path
+) -> None:
+    for category in find_categories(parts):
+        limits = runtime.bundle.route(category.name).limits
+        assert limits is not None
+        for sample in category.test:
+            frame = measure(read_image(sample.image), runtime.bundle.preprocessing)
+            assert check(frame, None, limits) is None
