@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from edge import pipeline
 from edge.camera import Camera
-from edge.ledger import FILE
+from edge.ledger_table import FILE
 from edge.onnx_scorer import OnnxScorer
 from edge.outcome import NoScoreError
 from edge.pipeline import Station
@@ -28,6 +28,7 @@ from inspection.bundle import Bundle
 from inspection.errors import StationError
 from inspection.verdicts import Reason
 from tests.bundles import bad_frame, good_frame
+from tests.edge.ledgers import messages_in
 
 FREE = "tcp://127.0.0.1:*"
 
@@ -220,9 +221,10 @@ def test_a_frame_without_a_product_gets_the_verdict_of_the_one_it_looks_like(
                 camera.send(good_frame("nut"))
                 camera.send(bad_frame("nut"))
         station.check()
-        with closing(sqlite3.connect(tmp_path / name / FILE)) as connection:
-            rows = "SELECT verdict, score, threshold, detail FROM verdicts ORDER BY seq"
-            scores.append(list(connection.execute(rows)))
+        recorded = sorted(messages_in(tmp_path / name), key=lambda said: said.seq)
+        scores.append(
+            [(each.verdict, each.score, each.threshold, each.detail) for each in recorded]
+        )
 
     named, unnamed = scores
     assert [row[:3] for row in unnamed] == [row[:3] for row in named]
