@@ -18,6 +18,7 @@ from edge.ledger_table import (
     FILE,
     INSERT,
     NO_CHAIN,
+    UNREADABLE,
     guard_table,
     link,
     make_table,
@@ -87,7 +88,7 @@ class Ledger:
                 f"cannot record {len(rows)} verdicts in {self._path} after {self._last_seq}: "
                 f"{error}; the ledger has a verdict of that frame or that station_seq"
             ) from error
-        except sqlite3.Error as error:
+        except UNREADABLE as error:
             raise StationError(
                 f"cannot record {len(rows)} verdicts in {self._path}: {error}; "
                 "free the disk or the file, then start the station again"
@@ -130,7 +131,7 @@ def open_ledger(state_dir: Path, busy_s: float = BUSY_S) -> Iterator[Ledger]:
         try:
             _set_up(connection, path)
             ledger = Ledger(connection, path)
-        except sqlite3.Error as error:
+        except UNREADABLE as error:
             raise StationError(f"{path} cannot be used as a ledger: {error}") from error
         yield ledger
 

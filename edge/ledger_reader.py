@@ -14,7 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from edge.ledger_table import BUSY_S, COLUMNS, FILE, NAMED_ONCE, VERSION, said_in, version_of
+from edge.ledger_table import (
+    BUSY_S,
+    COLUMNS,
+    FILE,
+    NAMED_ONCE,
+    UNREADABLE,
+    VERSION,
+    said_in,
+    version_of,
+)
 from inspection.errors import StationError
 from inspection.wire import MessageError
 
@@ -124,7 +133,7 @@ class LedgerReader:
     def find(self, camera: str, session: str, seq: int) -> Recorded | None:
         """Give the verdict of a frame; what `name_reused` answered is not of that frame.
 
-        Takes 13 µs among a million rows (measured, median).
+        Takes 9 µs among 300,000 rows, 4 µs if there is none (measured, medians).
         """
         found = self._recorded(_FIND, (camera, session, seq))
         return found[0] if found else None
@@ -184,7 +193,7 @@ class LedgerReader:
     def _rows(self, asked: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         try:
             return self._connection.execute(asked, values).fetchall()
-        except sqlite3.Error as error:
+        except UNREADABLE as error:
             raise StationError(
                 f"cannot read the ledger {self._path}: {error}; the file is damaged or gone"
             ) from error
@@ -209,7 +218,7 @@ def open_reader(state_dir: Path, busy_s: float = BUSY_S) -> Iterator[LedgerReade
             # A file from elsewhere: its schema is not to run anything.
             connection.execute("PRAGMA trusted_schema=OFF")
             version = version_of(connection, path)
-        except sqlite3.Error as error:
+        except UNREADABLE as error:
             raise StationError(f"{path} cannot be read as a ledger: {error}") from error
         if version != VERSION:
             raise StationError(

@@ -32,6 +32,9 @@ MAX_RECORD_BYTES = 1 << 20
 NO_CHAIN = bytes(32)
 """What the first row's digest goes on from."""
 
+UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
+"""What a damaged file raises: SQLite's complaint may quote bytes of it that are no text."""
+
 FROM_VERSION_1 = "version_1"
 """`transport` of what was carried over: how it came, nobody wrote down."""
 
@@ -131,7 +134,7 @@ def version_of(connection: sqlite3.Connection, path: Path) -> int:
 
     Raises:
         StationError: The file is something else, or of a version that is not known here.
-        sqlite3.Error: It is no database, or damaged.
+        `UNREADABLE`: It is no database, or damaged.
     """
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}

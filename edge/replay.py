@@ -284,7 +284,9 @@ def _differences(
             yield f"score was {was}, is {now}"
     elif not score_error <= tolerance.score:
         yield f"score was {was:.6g}, is {now:.6g}: {score_error:.1e} apart"
-    if scored is not None and recorded.verdict is again.verdict:
+    # Version 1 of the ledger wrote down neither regions nor digest.
+    has_regions = bool(recorded.regions) or recorded.frame_sha256 is not None
+    if scored is not None and recorded.verdict is again.verdict and has_regions:
         yield from _region_differences(recorded.regions, again.regions, scored, tolerance)
 
 

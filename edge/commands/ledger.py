@@ -20,8 +20,6 @@ from edge.ledger_reader import Selection, open_reader
 from edge.ledger_stats import count, stats_as_json
 from inspection.errors import InputError, StationError
 
-_STATE_DIR = Path("station")
-
 
 def add_ledger(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Declare the verb, and what it does."""
@@ -67,7 +65,11 @@ def _add(
     verb = does.add_parser(name, help=text)
     verb.set_defaults(verb=run)
     verb.add_argument(
-        "--state-dir", type=Path, default=_STATE_DIR, metavar="DIR", help="of it [%(default)s]"
+        "--state-dir",
+        type=Path,
+        default=Path("station"),
+        metavar="DIR",
+        help="a station's [%(default)s]",
     )
     return verb
 

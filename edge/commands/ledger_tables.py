@@ -72,25 +72,27 @@ def print_stats(stats: Stats) -> None:
     if stats.first_unix_ns is None or stats.last_unix_ns is None:
         out.print("no verdicts")
         return
-    out.print(f"{stats.rows:,} verdicts from {_minute(stats.first_unix_ns)}", end="")
-    out.print(f" to {_minute(stats.last_unix_ns)} UTC{_rate(stats)}\n")
-    _print_shares(out, "verdict", stats.verdicts, [verdict.value for verdict in Verdict])
-    _print_shares(out, "reason", stats.reasons)
+    out.print(f"{stats.rows:,} verdicts, {_minute(stats.first_unix_ns)} to ", end="")
+    out.print(f"{_minute(stats.last_unix_ns)} UTC")
+    out.print(_rate(stats), end="\n\n")
+    verdicts = [verdict.value for verdict in Verdict]
+    _print_shares(out, "verdict", stats.verdicts, stats.rows, verdicts)
+    _print_shares(out, "reason", stats.reasons, stats.rows)
     for what, names, most in (
         ("camera", stats.cameras, 40),
         ("product", stats.products, 40),
-        ("bundle", stats.bundles, 13),
+        ("bundle", stats.bundles, 12),
     ):
         _print_by(out, what, names, most)
     _print_latency(out, stats)
 
 
 def _rate(stats: Stats) -> str:
-    said = "" if math.isnan(stats.per_minute) else f" · {stats.per_minute:,.1f} a minute"
-    if stats.busiest_hour is None:
-        return said
-    began, verdicts = stats.busiest_hour
-    return f"{said} · busiest hour {verdicts:,}, from {_minute(began)}"
+    said = [] if math.isnan(stats.per_minute) else [f"{stats.per_minute:,.1f} a minute"]
+    if stats.busiest_hour is not None:
+        began, verdicts = stats.busiest_hour
+        said.append(f"{verdicts:,} in the busiest hour, from {_minute(began)}")
+    return " · ".join(said)
 
 
 def _minute(unix_ns: int) -> str:
@@ -98,11 +100,10 @@ def _minute(unix_ns: int) -> str:
 
 
 def _print_shares(
-    out: Console, what: str, counted: Mapping[str, int], order: Sequence[str] = ()
+    out: Console, what: str, counted: Mapping[str, int], total: int, order: Sequence[str] = ()
 ) -> None:
     if not counted:
         return
-    total = sum(counted.values())
     table = plain_table(what, "count", "share", right=("count", "share"))
     by_count = sorted(counted, key=lambda name: -counted[name])
     for name in (*order, *(name for name in by_count if name not in order)):
@@ -118,12 +119,14 @@ def _print_by(out: Console, what: str, names: Mapping[str, Counter[str]], most: 
     verdicts = [verdict.value for verdict in Verdict]
     numbers = ["count", *verdicts, "not PASS"]
     table = plain_table(what, *numbers, right=numbers)
-    by_count = sorted(names, key=lambda name: -names[name].total())
-    for name in by_count[:MOST_SHOWN]:
+    most_used = sorted(names, key=lambda name: -names[name].total())[:MOST_SHOWN]
+    for name in names if what == "bundle" else sorted(names):  # bundles in the order they came
+        if name not in most_used:
+            continue
         counted = names[name]
         held = 100 * (1 - counted["PASS"] / counted.total())
         table.add_row(
-            shown(name, most),
+            shown(name[:most] if what == "bundle" else name, most),
             f"{counted.total():,}",
             *(f"{counted[verdict]:,}" if counted[verdict] else "·" for verdict in verdicts),
             f"{held:.2f} %",

@@ -12,7 +12,10 @@ from tests.bundles import golden_frames, write_tiny_bundle
 from tests.edge.test_check import other_answers
 
 
-@pytest.mark.parametrize("verb", [[], ["run"], ["camera"], ["watch"], ["check"]])
+@pytest.mark.parametrize(
+    "verb",
+    [[], ["run"], ["camera"], ["watch"], ["check"], ["ledger"], ["ledger", "verify"], ["replay"]],
+)
 def test_every_verb_explains_itself(verb: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main([*verb, "--help"])

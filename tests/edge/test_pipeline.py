@@ -16,7 +16,6 @@ import pytest
 from numpy.typing import NDArray
 
 from edge import pipeline
-from edge.ledger_reader import open_reader
 from edge.ledger_table import FILE
 from edge.onnx_scorer import OnnxScorer
 from edge.outcome import NoScoreError
@@ -26,9 +25,9 @@ from edge.settings import StationSettings
 from edge.sockets import context
 from inspection.bundle import Bundle
 from inspection.errors import StationError
-from inspection.messages import decode_verdict_record
 from inspection.verdicts import Reason
 from tests.bundles import bad_frame, good_frame
+from tests.edge.ledgers import messages_in
 from tests.line.free_addresses import FREE_ADDRESSES
 from tests.line.push_camera import PushCamera
 
@@ -220,9 +219,10 @@ def test_a_frame_without_a_product_gets_the_verdict_of_the_one_it_looks_like(
                 camera.send(good_frame("nut"))
                 camera.send(bad_frame("nut"))
         station.check()
-        with open_reader(tmp_path / name) as reader:
-            records = [decode_verdict_record(each.record) for each in reader.after(0, 10)]
-        scores.append([(each.verdict, each.score, each.threshold, each.detail) for each in records])
+        recorded = sorted(messages_in(tmp_path / name), key=lambda said: said.seq)
+        scores.append(
+            [(each.verdict, each.score, each.threshold, each.detail) for each in recorded]
+        )
 
     named, unnamed = scores
     assert [row[:3] for row in unnamed] == [row[:3] for row in named]

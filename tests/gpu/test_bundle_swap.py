@@ -5,9 +5,8 @@ Under the emulated driver, with two bundles whose answers are far apart.
 
 from __future__ import annotations
 
-import sqlite3
 import time
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from itertools import groupby
 
@@ -16,7 +15,6 @@ import pytest
 
 from edge.device import open_device
 from edge.gpu_scorer import open_gpu_scorer
-from edge.ledger import FILE
 from edge.onnx_scorer import OnnxScorer
 from edge.pipeline import Station
 from edge.settings import StationSettings
@@ -25,6 +23,7 @@ from inspection.bundle import digest
 from inspection.errors import InputError
 from inspection.scoring import Head
 from tests.bundles import good_frame
+from tests.edge.ledgers import messages_in
 from tests.gpu.emulated_trunk import EmulatedTrunk
 from tests.line.free_addresses import FREE_ADDRESSES
 from tests.line.push_camera import PushCamera
@@ -199,8 +198,7 @@ def test_a_station_swaps_under_load_and_every_verdict_names_its_bank(
                 camera.send(FRAME)
     station.check()
 
-    with closing(sqlite3.connect(tmp_path / FILE)) as connection:
-        rows = list(connection.execute("SELECT verdict, bundle, bank FROM verdicts"))
+    rows = [(each.verdict.value, each.bundle, each.bank) for each in messages_in(tmp_path)]
     expected = {tiny_bundle.bank_id: "PASS", new.bank_id: "FAIL"}
     assert {bank for _, _, bank in rows} == {*expected}
     assert all(verdict == expected[bank] for verdict, _, bank in rows)

@@ -6,8 +6,7 @@ The driver is emulated, and so is the library that would run the engine: it runs
 from __future__ import annotations
 
 import json
-import sqlite3
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -19,7 +18,6 @@ from edge.bundle_folder import open_bundle
 from edge.check import warm_up
 from edge.cli import DONE, GATE, main
 from edge.device import open_device
-from edge.ledger import FILE
 from edge.onnx_scorer import OnnxScorer
 from edge.pipeline import Station
 from edge.settings import StationSettings
@@ -28,6 +26,7 @@ from inspection.bundle import TRUNK
 from inspection.engines import EngineKey
 from inspection.errors import BundleError, DeviceError, ParityError
 from tests.bundles import bad_frame, good_frame, replace_file, write_tiny_bundle
+from tests.edge.ledgers import messages_in
 from tests.gpu.emulated_trunk import EmulatedTrunk, memory_of
 from tests.line.free_addresses import FREE_ADDRESSES
 from tests.line.push_camera import PushCamera
@@ -132,8 +131,8 @@ def test_a_station_runs_the_engine_for_its_chip(folder, machine, tmp_path, asked
             camera.send(good_frame("nut"))
     station.check()
 
-    with closing(sqlite3.connect(tmp_path / "state" / FILE)) as connection:
-        rows = list(connection.execute("SELECT verdict, bundle FROM verdicts ORDER BY seq"))
+    recorded = sorted(messages_in(tmp_path / "state"), key=lambda said: said.seq)
+    rows = [(each.verdict.value, each.bundle) for each in recorded]
     assert rows == [("PASS", bundle.id), ("FAIL", bundle.id), ("PASS", bundle.id)]
     assert [name.endswith("sm86.engine") for name in machine.opened] == [True]
 

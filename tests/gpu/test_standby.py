@@ -18,7 +18,7 @@ from edge.bundle_folder import open_bundle
 from edge.check import warm_up
 from edge.device import open_device
 from edge.gpu_scorer import open_gpu_scorer
-from edge.ledger import FILE
+from edge.ledger_table import FILE
 from edge.onnx_scorer import OnnxScorer
 from edge.outcome import NoScoreError
 from edge.pipeline import Station
