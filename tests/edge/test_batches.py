@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edge.admission import Origin
 from edge.backlog import Handover
 from edge.batches import score_all
 from edge.health import Stopwatch
@@ -74,9 +75,9 @@ def frame(
         deadline_ms=deadline_ms,
     )
     stopwatch = Stopwatch(lambda: int(passed_ms * 1e6), 0)
-    receipt = Receipt(header.frame_name, "bolt", stopwatch, 0)
+    receipt = Receipt(header.frame_name, "bolt", stopwatch, 0, None, Origin("frames"))
     pixels = np.full((side_px, side_px, 3), number, np.uint8)
-    arrival = Arrival(receipt, Frame(header, memoryview(b"")))
+    arrival = Arrival(receipt, Frame(header, memoryview(b"")), deadline_ms)
     return PreparedFrame(arrival, Question(pixels, False, "bolt"), (side_px, side_px))
 
 

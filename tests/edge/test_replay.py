@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge.camera import Camera
+from edge.admission import Origin, digest_of
 from edge.cli import DONE, FAILED, GATE, main
 from edge.decode import decode
 from edge.frame_archive import find_frames, read_pixels
@@ -42,8 +42,8 @@ from inspection.verdicts import Reason, Verdict
 from inspection.wire import pack
 from tests.bundles import bad_frame, doubtful_frame, good_frame, write_tiny_bundle
 from tests.edge.ledgers import NOON_NS, entry, messages_in, write_version_1
-
-FREE = "tcp://127.0.0.1:*"
+from tests.line.free_addresses import FREE_ADDRESSES
+from tests.line.push_camera import PushCamera
 
 
 def frame_of(image: NDArray[Any] | bytes, seq: int, product: str | None = "bolt") -> Frame:
@@ -69,6 +69,8 @@ def judged(bundle: Bundle, frame: Frame, station_seq: int) -> tuple[VerdictMessa
         frame.header.product,
         Stopwatch(time.monotonic_ns, time.monotonic_ns()),
         NOON_NS + station_seq,
+        digest_of(frame.pixels),
+        Origin("frames"),
     )
     scorer = OnnxScorer(bundle, 1)
     image = decode(frame, 1 << 28)
@@ -78,8 +80,7 @@ def judged(bundle: Bundle, frame: Frame, station_seq: int) -> tuple[VerdictMessa
     prepared = PreparedFrame(Arrival(receipt, frame), question, image.shape[:2])
     outcome = judge_frame(prepared, answer)
     receipt.stopwatch.lap("score")
-    digest = hashlib.sha256(frame.pixels).hexdigest()
-    message = message_of(outcome, station_seq).model_copy(update={"frame_sha256": digest})
+    message = message_of(outcome, station_seq)
     item = LabelItem(message, receipt.received_unix_ns, frame, outcome.finding.anomaly_map)
     return message, item
 
@@ -126,12 +127,12 @@ def states(found: list[Replayed]) -> list[State]:
 
 
 def test_what_a_station_has_flagged_is_the_same_again(tiny_bundle: Bundle, tmp_path: Path) -> None:
-    settings = StationSettings(frames=FREE, verdicts=FREE, state_dir=tmp_path)
+    settings = StationSettings(**FREE_ADDRESSES, state_dir=tmp_path)
     png = cv2.imencode(".png", bad_frame("nut", 3, 50)[:, :, ::-1])[1].tobytes()
     deep = bad_frame("bolt", 2, 40).astype(np.uint16) << 8
     with context() as owner:
         station = Station(settings, nullcontext(OnnxScorer(tiny_bundle, 1)), owner)
-        with station.running(), Camera(station.frames_address) as camera:
+        with station.running(), PushCamera(station.addresses["frames"]) as camera:
             for image, product in (
                 (bad_frame(), "bolt"),
                 (doubtful_frame(), "bolt"),
