@@ -235,7 +235,6 @@ class Station:
                         Entry(message_of(outcome, station_seq), outcome.receipt.received_unix_ns)
                     )
                 ledger.record(entries)
-                self.health.count("recorded", len(entries))
                 for outcome, entry in zip(outcomes, entries, strict=True):
                     self._publish(publisher, outcome, entry)
 
@@ -243,8 +242,9 @@ class Station:
         outcome.receipt.stopwatch.lap("record")
         latency_ms = outcome.receipt.stopwatch.latency_ms()
         message = entry.message.model_copy(update={"latency_ms": latency_ms})
+        self.health.count_recorded(message, latency_ms, entry.received_unix_ns)
         publisher.publish(message)
-        self.health.count_verdict(message.verdict, message.reason, latency_ms)
+        self.health.count("published")
         finding = outcome.finding
         if finding is None:
             return

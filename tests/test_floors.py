@@ -74,13 +74,13 @@ EDGE = {
     },
     "assembly": {"check", "doctor", "pipeline", "player", "standby"},
     "stages": {
-        *("camera", "capture", "decode", "gpu_scorer", "judging", "label_queue", "ledger"),
-        *("onnx_scorer", "publish", "watch"),
+        *("camera", "capture", "decode", "gpu_scorer", "http_server", "judging", "label_queue"),
+        *("ledger", "onnx_scorer", "publish", "pulse", "watch"),
     },
     "tools": {
         *("addresses", "backlog", "bank_rows", "bank_scan", "batches", "bundle_folder", "device"),
         *("device_bank", "device_heads", "device_pixels", "findings", "gpu_looks", "graphs"),
-        *("health", "intake", "lane"),
+        *("health", "intake", "lane", "latencies", "metrics", "notify", "sources", "status"),
         *("log_lines", "outcome", "resize", "scorer", "settings", "slot", "sockets"),
         *("state_dir", "streams", "tensorrt_engine", "trunk", "workers"),
         *("kernels.arguments", "kernels.binary", "kernels.build"),
