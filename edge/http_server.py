@@ -33,7 +33,7 @@ REQUEST_S = 5.0
 """A request has so long to arrive, and an answer to leave."""
 
 FRESH_S = 0.25
-"""Answers are made no more often, so that whoever asks without a pause takes little of the scorer."""
+"""Answers are made no more often: whoever asks without a pause takes little from the scorer."""
 
 JOIN_S = 5.0
 

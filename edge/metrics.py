@@ -73,7 +73,12 @@ def _frames(now: Snapshot) -> Iterator[Metric]:
         "reason",
         {reason.value: now.unknown.get(reason, 0) for reason in Reason},
     )
-    yield _counters("transport_frames", "Frames by door", "transport", {**now.transports})
+    yield _counters(
+        "transport_frames",
+        "Frames by door",
+        "transport",
+        {str(door): n for door, n in now.transports.items()},
+    )
     yield _gauge("frames_under_way", "Received, and not yet at an end", now.under_way)
     stalled = _family("stalled_seconds", "How long work waits of which none has ended", "what")
     stalled.add_metric(["scoring"], now.scoring_stalled_s)

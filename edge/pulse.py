@@ -19,7 +19,7 @@ from edge.workers import Ready, Worker
 log = logging.getLogger(__name__)
 
 BEATS_PER_PERIOD = 4
-"""So many looks in the time that the watchdog allows: one that comes too late is not yet the end."""
+"""So many looks in the time that the watchdog allows: one that fails is not yet the end."""
 
 JOIN_S = 5.0
 
