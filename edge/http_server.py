@@ -189,7 +189,7 @@ class HttpServer:
         self._listener = listener
         self._bound = bound
         self._paths = paths
-        self._open = 0
+        self._talking: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = asyncio.Event()
 
@@ -210,19 +210,25 @@ class HttpServer:
         ready()
         await self._stopping.wait()
         served.close()
+        for writer in self._talking.values():
+            writer.transport.abort()
+        while self._talking:
+            await asyncio.wait(list(self._talking))
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._open >= MOST_CONNECTIONS:
+        task = asyncio.current_task()
+        assert task is not None
+        if len(self._talking) >= MOST_CONNECTIONS:
             writer.transport.abort()
             return
-        self._open += 1
+        self._talking[task] = writer
         try:
             await asyncio.wait_for(self._converse(reader, writer), 2 * REQUEST_S)
         # Whoever asks too slowly, or goes away, is not the station's trouble.
         except (asyncio.TimeoutError, ConnectionError):
             writer.transport.abort()
         finally:
-            self._open -= 1
+            del self._talking[task]
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         method = "GET"
