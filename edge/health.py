@@ -10,7 +10,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any
 
 from edge.latencies import StageClock, StageTimes
 from inspection.messages import VerdictMessage
@@ -19,21 +19,21 @@ from inspection.verdicts import Reason, Verdict
 Clock = Callable[[], int]
 """Monotonic nanoseconds: `time.monotonic_ns`, or a test's own."""
 
-Event = Literal[
+EVENTS = (
     "received",  # messages that came in at any door for frames
     "malformed",  # … that no frame could be named from
-    "redelivered",  # … of a frame that had its verdict: acknowledged from the ledger
+    "redelivered",  # … of a frame that came before: acknowledged once its verdict is recorded
     "published",
     "connected",  # peers of any socket
     "disconnected",
-    "refused",  # … for their key, or for none
     "gpu_deaths",
     "self_tests",  # golden frames in quiet hours
     "self_test_failures",
-]
-"""What `Health.count` knows; a name of no meaning here is a typing error."""
+)
+"""Counters that are there from the start. Others come when they are first counted; their names are
+words of ours, never of a peer, so that there are few."""
 
-Transport = Literal["cameras", "frames", "imagezmq", "imagezmq_from"]
+TRANSPORTS = ("cameras", "frames", "imagezmq", "imagezmq_from")
 """The door that a frame came in by, called as its setting is."""
 
 MOST_CAMERAS = 64
@@ -129,7 +129,7 @@ class Snapshot:
 
     Attributes:
         now_ns: Monotonic time of that moment.
-        counts: Of every `Event`.
+        counts: Of everything that was counted; `EVENTS` are always there.
         verdicts: Recorded, by verdict.
         unknown: UNKNOWN by reason.
         under_way: Received, and neither malformed nor redelivered nor recorded.
@@ -143,7 +143,7 @@ class Snapshot:
     """
 
     now_ns: int
-    counts: Mapping[Event, int]
+    counts: Mapping[str, int]
     verdicts: Mapping[Verdict, int]
     unknown: Mapping[Reason, int]
     under_way: int
@@ -151,7 +151,7 @@ class Snapshot:
     recording_stalled_s: float
     scored_ns: int | None
     cameras: Mapping[str, CameraCounts]
-    transports: Mapping[Transport, int]
+    transports: Mapping[str, int]
     stages: Mapping[str, StageTimes]
     latest: tuple[Said, ...]
 
@@ -159,6 +159,11 @@ class Snapshot:
     def recorded(self) -> int:
         """Frames whose verdict is in the ledger."""
         return sum(self.verdicts.values())
+
+    def other_counts(self) -> dict[str, int]:
+        """What has occurred beside the way of every frame and peer."""
+        usual = EVENTS[: EVENTS.index("gpu_deaths")]
+        return {name: n for name, n in self.counts.items() if n and name not in usual}
 
 
 class Health:
@@ -171,18 +176,18 @@ class Health:
     def __init__(self, clock: Clock = time.monotonic_ns) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._counts: Counter[Event] = Counter()
+        self._counts: Counter[str] = Counter()
         self._verdicts: Counter[Verdict] = Counter()
         self._unknown: Counter[Reason] = Counter()
         self._cameras: dict[str, CameraCounts] = {}
-        self._transports: Counter[Transport] = Counter()
+        self._transports: Counter[str] = Counter()
         self._stages: dict[str, StageClock] = {}
         self._latest: deque[Said] = deque(maxlen=LAST_VERDICTS)
         self._recording, self._scoring = Progress(), Progress()
         self._scored = 0
         self._scored_ns: int | None = None
 
-    def count(self, event: Event, by: int = 1) -> int:
+    def count(self, event: str, by: int = 1) -> int:
         """Add to a counter.
 
         Returns:
@@ -196,7 +201,7 @@ class Health:
                 self._recording.end(self._clock(), by)
             return self._counts[event]
 
-    def count_frame(self, camera: str, transport: Transport) -> None:
+    def count_frame(self, camera: str, transport: str) -> None:
         """Note that a received message is a frame of a camera."""
         with self._lock:
             self._transports[transport] += 1
@@ -252,7 +257,7 @@ class Health:
             now_ns = self._clock()
             return Snapshot(
                 now_ns,
-                {event: self._counts[event] for event in get_args(Event)},
+                dict.fromkeys(EVENTS, 0) | self._counts,
                 {verdict: self._verdicts[verdict] for verdict in Verdict},
                 dict(self._unknown),
                 self._recording.under_way,
@@ -263,7 +268,7 @@ class Health:
                     name: replace(counts, verdicts=counts.verdicts.copy())
                     for name, counts in self._cameras.items()
                 },
-                {transport: self._transports[transport] for transport in get_args(Transport)},
+                dict.fromkeys(TRANSPORTS, 0) | self._transports,
                 {stage: clock.times() for stage, clock in self._stages.items()},
                 tuple(self._latest),
             )
@@ -275,7 +280,6 @@ class Health:
         under way, or, after the station has stopped, frames that were lost.
         """
         now = self.snapshot()
-        peers: tuple[Event, ...] = ("connected", "disconnected", "refused")
         return {
             "received": now.counts["received"],
             "malformed": now.counts["malformed"],
@@ -286,9 +290,9 @@ class Health:
             "published": now.counts["published"],
             "unaccounted": now.under_way,
             "verdicts": {verdict.value: n for verdict, n in now.verdicts.items()},
-            "peers": {event: now.counts[event] for event in peers},
+            "peers": {event: now.counts[event] for event in ("connected", "disconnected")},
             "transports": dict(now.transports),
-            "gpu_deaths": now.counts["gpu_deaths"],
+            "events": now.other_counts(),
             "latency_ms": {stage: times.percentiles_ms() for stage, times in now.stages.items()},
         }
 

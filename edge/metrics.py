@@ -9,7 +9,6 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import get_args
 
 from prometheus_client import generate_latest
 from prometheus_client.core import (
@@ -20,9 +19,9 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from edge.health import Snapshot
+from edge.health import EVENTS, Snapshot
 from edge.latencies import BOUNDS_S
-from edge.sources import Look, StatusSources, SwapPhase, look
+from edge.sources import SWAP_STEPS, Look, StatusSources, look
 from edge.status import why_not_live, why_not_ready
 from inspection.verdicts import Reason
 
@@ -77,7 +76,7 @@ def _frames(now: Snapshot) -> Iterator[Metric]:
         "transport_frames",
         "Frames by door",
         "transport",
-        {str(door): n for door, n in now.transports.items()},
+        now.transports,
     )
     yield _gauge("frames_under_way", "Received, and not yet at an end", now.under_way)
     stalled = _family("stalled_seconds", "How long work waits of which none has ended", "what")
@@ -93,7 +92,12 @@ def _frames(now: Snapshot) -> Iterator[Metric]:
         "event",
         {"connected": counts["connected"], "disconnected": counts["disconnected"]},
     )
-    yield _counter("refused", "Peers refused for their key", counts["refused"])
+    yield _counters(
+        "events",
+        "Whatever else has occurred, refused peers among it",
+        "event",
+        {name: n for name, n in counts.items() if name not in EVENTS},
+    )
     yield _counter("gpu_deaths", "Times that a GPU failed", counts["gpu_deaths"])
     yield _counter("self_tests", "Golden frames scored in quiet hours", counts["self_tests"])
     failures = counts["self_test_failures"]
@@ -162,10 +166,13 @@ def _model(found: Look, version: str) -> Iterator[Metric]:
     if model is not None:
         info.add_metric([version, model.bundle_id[:12], model.bank_id[:12], model.scorer], 1)
     yield info
-    swap = _family("swap_phase", "Where the latest swap stands: one of them is 1", "phase")
-    for phase in get_args(SwapPhase):
-        swap.add_metric([phase], found.swap.phase == phase)
-    yield swap
+    swap = found.swap
+    steps = _family("swap_step", "Where the latest swap stands: one of them is 1", "step")
+    for step in SWAP_STEPS:
+        steps.add_metric([step], swap.step == step)
+    yield steps
+    yield _counter("swaps", "Bundles that took over", swap.swaps)
+    yield _counter("swap_rollbacks", "… and were rolled back", swap.rollbacks)
 
 
 def _security(sources: StatusSources) -> Iterator[Metric]:

@@ -10,12 +10,14 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from edge.health import Health, Snapshot
 
-SwapPhase = Literal["none", "loading", "warming", "shadow", "watching", "kept", "rolled_back"]
-"""Where the latest swap of bundles stands; `rolled_back` also where the new one never took over."""
+SWAP_STEPS = (
+    *("idle", "verifying", "loading", "proving", "shadow", "activating", "probation", "steady"),
+    *("rolled_back", "refused"),
+)
+"""Where the latest swap of bundles stands; see `docs/wire.md`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +53,22 @@ class LedgerState:
 
 
 @dataclass(frozen=True, slots=True)
-class SwapState:
+class LatestSwap:
     """The latest swap of bundles.
 
     Attributes:
-        phase: Where it stands.
+        step: Where it stands, one of `SWAP_STEPS`.
         bundle_id: Digest of the bundle that came; empty if none ever did.
-        detail: Why it was rolled back, or how far it is, in words.
+        why: Why it was rolled back or refused, in words.
+        swaps: How many were activated since the start.
+        rollbacks: How many of them were rolled back.
     """
 
-    phase: SwapPhase = "none"
+    step: str = "idle"
     bundle_id: str = ""
-    detail: str = ""
+    why: str = ""
+    swaps: int = 0
+    rollbacks: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +94,7 @@ class StatusSources:
     model: Callable[[], Model | None]
     ledger: Callable[[], LedgerState | None]
     labels: Callable[[], Mapping[str, int]]
-    swap: Callable[[], SwapState]
+    swap: Callable[[], LatestSwap]
     stopping: Callable[[], bool]
     insecure: bool = False
     plain: tuple[str, ...] = ()
@@ -116,7 +122,7 @@ class Look:
     ledger: LedgerState | None
     ledger_bytes: int
     labels: Mapping[str, int]
-    swap: SwapState
+    swap: LatestSwap
     stopping: bool
     disk_free_bytes: int
     disk_bytes: int

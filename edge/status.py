@@ -100,9 +100,10 @@ def alarms(found: Look, sources: StatusSources) -> list[Alarm]:
             "GPU failed",
         ),
         _if(
-            swap.phase == "rolled_back" and f"bundle {swap.bundle_id[:12]}: {swap.detail}",
+            swap.step in ("rolled_back", "refused")
+            and f"{swap.step.replace('_', ' ')}: bundle {swap.bundle_id[:12]}: {swap.why}",
             "warning",
-            "swap rolled back",
+            "swap",
         ),
         _if(
             LEAST_FREE_BYTES <= free < LOW_FREE_BYTES
@@ -155,7 +156,8 @@ def document(sources: StatusSources, version: str) -> dict[str, Any]:
             for name, counts in now.cameras.items()
         ],
         "transports": dict(now.transports),
-        "events": dict(now.counts),
+        "peers": now.counts["connected"] - now.counts["disconnected"],
+        "events": now.other_counts(),
         "model": found.model
         and {
             "bundle": found.model.bundle_id,
@@ -163,9 +165,9 @@ def document(sources: StatusSources, version: str) -> dict[str, Any]:
             "scorer": found.model.scorer,
         },
         "swap": {
-            "phase": found.swap.phase,
+            "step": found.swap.step,
             "bundle": found.swap.bundle_id,
-            "detail": found.swap.detail,
+            "why": found.swap.why,
         },
         "ledger": {
             "entries": found.ledger.entries if found.ledger else 0,

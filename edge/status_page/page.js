@@ -10,8 +10,9 @@ const SUM_WORDS = {
   recorded: "recorded", under_way: "under way",
 };
 const SWAP_WORDS = {
-  none: "none since the start", loading: "loading", warming: "warming up", shadow: "in shadow",
-  watching: "active, being watched", kept: "active, kept", rolled_back: "ROLLED BACK",
+  idle: "none since the start", verifying: "verifying", loading: "loading", proving: "golden frames",
+  shadow: "in shadow", activating: "taking over", probation: "active, on probation",
+  steady: "active", rolled_back: "ROLLED BACK", refused: "REFUSED",
 };
 
 const by = (id) => document.getElementById(id);
@@ -134,19 +135,19 @@ function verdictRow(each) {
 
 function drawFacts() {
   const { model, swap, ledger, disk, labels, transports, events } = said;
-  const doors = Object.entries(transports).filter(([, n]) => n).map(([name, n]) => `${words(name)} ${count(n)}`);
   const swapped = swap.bundle ? ` · ${swap.bundle.slice(0, 12)}` : "";
   facts([
     ["scorer", model?.scorer ?? "not loaded yet"],
     ["bundle", code(model?.bundle.slice(0, 12) ?? "–")],
     ["bank", code(model?.bank.slice(0, 12) ?? "–")],
-    ["swap", `${SWAP_WORDS[swap.phase] ?? swap.phase}${swapped}`],
+    ["swap", `${SWAP_WORDS[swap.step] ?? swap.step}${swapped}`],
     ["ledger", `${count(ledger.entries)} entries · ${bytes(ledger.bytes)}`],
     ["ledger head", code(ledger.head?.slice(0, 16) ?? "–")],
     ["disk", `${bytes(disk.free_bytes)} free of ${bytes(disk.bytes)}`],
     ["to label", `${count(labels.items ?? 0)} parts · ${bytes(labels.bytes ?? 0)}`],
-    ["came by", doors.join(" · ") || "–"],
-    ["peers", `${count(events.connected - events.disconnected)} connected · ${count(events.refused)} refused`],
+    ["came by", list(transports)],
+    ["peers", `${count(said.peers)} connected`],
+    ["events", list(events)],
     ["version", said.version],
   ]);
 }
@@ -197,6 +198,10 @@ function row(cells) { const line = element("tr"); line.append(...cells); return 
 function cell(text) { const made = element("td", "", text); made.title = text; return made; }
 function number(text) { return element("td", "number", text); }
 function head(text) { const made = element("th", "", text); made.scope = "row"; return made; }
+function list(counts) {
+  const some = Object.entries(counts).filter(([, n]) => n);
+  return some.map(([name, n]) => `${words(name)} ${count(n)}`).join(" · ") || "none";
+}
 function code(text) { return element("code", "", text); }
 function words(name) { return name.replaceAll("_", " "); }
 function count(n) { return n.toLocaleString("en").replaceAll(",", "\u202f"); }

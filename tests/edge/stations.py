@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.health import Health
-from edge.sources import LedgerState, Model, StatusSources, SwapState
+from edge.sources import LatestSwap, LedgerState, Model, StatusSources
 from inspection.messages import VerdictMessage
 from inspection.verdicts import Reason, Verdict
 
@@ -60,7 +60,7 @@ class StandInStation:
         self.ledger: LedgerState | None = LedgerState(0, None, ())
         self.labels = {"stored": 0, "evicted": 0, "disk_full": 0, "failed": 0, "overflowed": 0}
         self.labels |= {"items": 0, "bytes": 0}
-        self.swap = SwapState()
+        self.swap = LatestSwap()
         self.stopping = False
         self.sources = StatusSources(
             name="line 4",

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from edge.health import MOST_CAMERAS
 from edge.latencies import BOUNDS_S
 from edge.metrics import metrics_text
-from edge.sources import LedgerState, SwapState
+from edge.sources import LatestSwap, LedgerState
 from inspection.verdicts import Reason, Verdict
 from tests.edge.stations import StandInStation
 
@@ -98,13 +98,13 @@ def test_a_thousand_invented_cameras_do_not_become_a_thousand_series(tmp_path: P
     assert frames['"\\\n0'] == 1
 
 
-def test_the_phase_of_a_swap_is_one_of_all(station: StandInStation) -> None:
-    station.swap = SwapState("rolled_back", "77aa", "x")
+def test_the_step_of_a_swap_is_one_of_all(station: StandInStation) -> None:
+    station.swap = LatestSwap("rolled_back", "77aa", "x")
 
-    phases = values(parsed(station)["dualbank_swap_phase"])
+    steps = values(parsed(station)["dualbank_swap_step"])
 
-    assert phases.pop("rolled_back") == 1
-    assert set(phases.values()) == {0}
+    assert steps.pop("rolled_back") == 1
+    assert set(steps.values()) == {0}
 
 
 def test_nothing_is_registered_beyond_the_scrape(station: StandInStation) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from edge import sources as sources_module
 from edge.health import Health
-from edge.sources import LedgerState, StatusSources, SwapState, look
+from edge.sources import LatestSwap, LedgerState, StatusSources, look
 from edge.status import STUCK_S, alarms, document, why_not_live, why_not_ready
 from inspection.verdicts import Reason, Verdict
 from tests.edge.stations import StandInStation
@@ -111,14 +111,14 @@ def test_many_unknown_a_dead_gpu_a_failed_test_and_a_rollback_are_told(
     station.run_a_while(unknown=5)
     station.health.count("gpu_deaths")
     station.health.count("self_test_failures")
-    station.swap = SwapState("rolled_back", "77aa" * 16, "golden frame 0")
+    station.swap = LatestSwap("rolled_back", "77aa" * 16, "golden frame 0")
     station.labels["failed"] = 1
 
     assert names(station.sources) == [
         ("alarm", "unknown"),
         ("alarm", "self-test"),
         ("warning", "GPU failed"),
-        ("warning", "swap rolled back"),
+        ("warning", "swap"),
         ("warning", "label queue"),
     ]
 

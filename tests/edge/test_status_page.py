@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from edge.http_server import open_http
-from edge.sources import SwapState
+from edge.sources import LatestSwap
 from inspection.verdicts import Verdict
 from tests.edge.stations import StandInStation
 
@@ -118,10 +118,10 @@ def test_every_verdict_has_a_word_and_a_shape_of_its_own(browser: Browser, tmp_p
 def test_what_is_abnormal_is_told_with_a_word_and_a_sign(browser: Browser, tmp_path: Path) -> None:
     station = StandInStation(tmp_path)
     station.run_a_while(unknown=9)
-    station.swap = SwapState("rolled_back", "77aa" * 16, "another verdict in 9 of 200 frames")
+    station.swap = LatestSwap("rolled_back", "77aa" * 16, "another verdict in 9 of 200 frames")
     with shown(browser, station) as page:
         lines = page.locator("#alarms > p")
-        expect(lines.locator("b")).to_have_text(["unknown", "swap rolled back"])
+        expect(lines.locator("b")).to_have_text(["unknown", "swap"])
         expect(lines.locator("svg use")).to_have_count(2)
         expect(lines.nth(1)).to_contain_text("another verdict in 9 of 200 frames")
         expect(page.locator("#alarms")).to_have_attribute("aria-live", "assertive")
