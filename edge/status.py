@@ -100,10 +100,9 @@ def alarms(found: Look, sources: StatusSources) -> list[Alarm]:
             "GPU failed",
         ),
         _if(
-            swap.step in ("rolled_back", "refused")
-            and f"{swap.step.replace('_', ' ')}: bundle {swap.bundle_id[:12]}: {swap.why}",
+            swap.step == "rolled_back" and f"bundle {swap.bundle_id[:12]}: {swap.why}",
             "warning",
-            "swap",
+            "swap rolled back",
         ),
         _if(
             LEAST_FREE_BYTES <= free < LOW_FREE_BYTES

@@ -5,6 +5,7 @@ With REQUIRE_SYSTEMD the absence of systemd-analyze fails.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
@@ -100,8 +101,6 @@ def test_what_a_gpu_needs_is_all_that_its_drop_in_loosens(tmp_path: Path) -> Non
 
 
 def test_the_command_line_of_the_unit_is_one_that_the_program_knows() -> None:
-    import argparse
-
     text = (UNITS / STATION).read_text("utf-8")
     (line,) = re.findall("^ExecStart=(.*)$", text, re.MULTILINE)
     program, *arguments = line.replace("%i", "line4").split()

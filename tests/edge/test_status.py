@@ -118,7 +118,7 @@ def test_many_unknown_a_dead_gpu_a_failed_test_and_a_rollback_are_told(
         ("alarm", "unknown"),
         ("alarm", "self-test"),
         ("warning", "GPU failed"),
-        ("warning", "swap"),
+        ("warning", "swap rolled back"),
         ("warning", "label queue"),
     ]
 

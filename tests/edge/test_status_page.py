@@ -121,7 +121,7 @@ def test_what_is_abnormal_is_told_with_a_word_and_a_sign(browser: Browser, tmp_p
     station.swap = LatestSwap("rolled_back", "77aa" * 16, "another verdict in 9 of 200 frames")
     with shown(browser, station) as page:
         lines = page.locator("#alarms > p")
-        expect(lines.locator("b")).to_have_text(["unknown", "swap"])
+        expect(lines.locator("b")).to_have_text(["unknown", "swap rolled back"])
         expect(lines.locator("svg use")).to_have_count(2)
         expect(lines.nth(1)).to_contain_text("another verdict in 9 of 200 frames")
         expect(page.locator("#alarms")).to_have_attribute("aria-live", "assertive")
