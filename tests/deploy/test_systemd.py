@@ -93,7 +93,6 @@ def test_what_a_gpu_needs_is_all_that_its_drop_in_loosens(tmp_path: Path) -> Non
 
     assert findings("gpu.conf") - findings() == {
         "PrivateDevices",
-        "ProcSubset",
         "PrivateUsers",
         "MemoryDenyWriteExecute",
         "SupplementaryGroups",
