@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import socket
+import threading
 from collections.abc import Iterator
 from http.client import HTTPConnection
 from pathlib import Path
@@ -41,6 +43,7 @@ def say(address: str, request: bytes) -> bytes:
     """Send bytes and read to the end."""
     with connect(address) as peer:
         peer.sendall(request)
+        peer.shutdown(socket.SHUT_WR)
         heard = b""
         try:
             while data := peer.recv(65_536):
@@ -193,6 +196,22 @@ def test_thousands_of_random_requests_leave_the_server_as_it_was(address: str) -
         say(address, request + b"\r\n\r\n")
 
     assert get(address, "/status.json")[0] == 200
+
+
+def test_hundreds_of_requests_leave_no_file_and_no_thread_behind(address: str) -> None:
+    def held() -> tuple[int, int]:
+        assert get(address, "/livez")[0] == 200
+        return len(os.listdir("/proc/self/fd")), threading.active_count()
+
+    before = held()
+    for path in ("/", "/metrics", "/nothing") * 100:
+        get(address, path)
+        say(address, b"GET")
+
+    files, threads = held()
+    # The server may still be closing its end of the last connections.
+    assert files <= before[0] + 2
+    assert threads == before[1]
 
 
 def test_a_slow_peer_is_hung_up_on(
