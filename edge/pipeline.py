@@ -177,7 +177,10 @@ class Station:
                 arrival.receipt.stopwatch.lap("queue")
                 self._check_repetition(arrival)
                 self._check_time(arrival)
-                if not self._slots.put(self._prepared(arrival)):
+                prepared = self._prepared(arrival)
+                self.health.ask_scorer()
+                if not self._slots.put(prepared):
+                    self.health.hear_scorer(scored=False)
                     raise NoScoreError(Reason.STATION_STOPPING, "the scorer has ended")
 
     def _prepared(self, arrival: Arrival) -> PreparedFrame:
@@ -205,10 +208,12 @@ class Station:
             frame.arrival.receipt.stopwatch.lap("wait")
             self._check_time(frame.arrival)
             return True
+        self.health.hear_scorer(scored=False)
         return False  # it has been answered
 
     def _judge(self, frame: PreparedFrame, answer: Answer) -> None:
         receipt = frame.arrival.receipt
+        self.health.hear_scorer(scored=not isinstance(answer, NoScoreError))
         with self._answered(receipt, Reason.SCORER_FAILED):
             if isinstance(answer, NoScoreError):
                 raise answer
@@ -232,8 +237,12 @@ class Station:
                     entries.append(self._entry(outcome, station_seq))
                 if entries:
                     ledger.record(entries)
-                    self.health.count("recorded", len(entries))
                 for outcome, entry in zip(outcomes, entries, strict=True):
+                    stopwatch = outcome.receipt.stopwatch
+                    stopwatch.lap("record")
+                    self.health.count_recorded(
+                        entry.message, stopwatch.latency_ms(), entry.received_unix_ns
+                    )
                     self._tell(publisher, outcome, entry)
 
     def _entry(self, outcome: Outcome, station_seq: int) -> Entry:
@@ -252,8 +261,7 @@ class Station:
             origin = self._admission.settle(receipt.name) or origin
         if self._capture is not None and (told := acknowledgement(origin, entry.record)):
             self._capture.tell(origin, told)
-        receipt.stopwatch.lap("record")
-        self.health.count_verdict(message.verdict, message.reason, receipt.stopwatch.latency_ms())
+        self.health.count("published")
         if finding is None:
             return
         if self._settings.publish_heatmaps:
@@ -320,6 +328,7 @@ class Station:
 
     def _abandon_slots(self) -> None:
         for frame in self._slots.abandon():
+            self.health.hear_scorer(scored=False)
             receipt = frame.arrival.receipt
             self._answer_unknown(receipt, Reason.STATION_STOPPING, "not scored any more")
 

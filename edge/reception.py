@@ -121,6 +121,7 @@ class Reception:
             if error.name is None:
                 raise
             frame, refused, name, product = None, error, error.name, None
+        self._health.count_frame(name.camera, origin.transport)
         receipt = Receipt(name, product, stopwatch, received_unix_ns, digest, origin)
         if not self._is_new(receipt):
             return

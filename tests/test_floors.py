@@ -88,9 +88,8 @@ EDGE = {
     ),
     "stages": named(
         """
-        camera capture decode gpu_scorer judging label_queue ledger onnx_scorer
-        plausibility publish reception
-        watch
+        camera capture decode gpu_scorer http_server judging label_queue ledger
+        onnx_scorer plausibility publish pulse reception watch
         """
     ),
     "tools": named(
@@ -98,9 +97,10 @@ EDGE = {
         addresses admission backlog bank_rows bank_scan batches bundle_folder device
         device_bank device_heads device_pixels findings frame_archive gpu_looks graphs
         health imagezmq_senders intake kernels.arguments kernels.binary kernels.build
-        lane ledger_audit ledger_carry_over ledger_export ledger_reader ledger_stats
-        ledger_table log_lines outcome resize scorer settings slot sockets stages
-        state_dir streams tensorrt_engine trunk workers
+        lane latencies ledger_audit ledger_carry_over ledger_export ledger_reader
+        ledger_stats ledger_table log_lines metrics notify outcome resize scorer
+        settings slot sockets sources stages state_dir status streams tensorrt_engine
+        trunk workers
         """
     ),
 }

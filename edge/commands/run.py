@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from edge.commands.options import DONE, add_settings, print_json, settings_of
+from edge.log_lines import log_to_stderr
 from edge.service import serve
 
 
@@ -18,7 +19,9 @@ def add_run(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _run(given: argparse.Namespace) -> int:
-    serve(settings_of(given), print_json if given.json else _print_account)
+    settings = settings_of(given)
+    log_to_stderr(log_format=settings.log_format)
+    serve(settings, print_json if given.json else _print_account)
     return DONE
 
 
