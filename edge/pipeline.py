@@ -36,7 +36,7 @@ from edge.outcome import (
     message_of,
     unknown,
 )
-from edge.publish import Publisher, open_publisher
+from edge.publish import Publisher, Standing, open_publisher
 from edge.scorer import Answer, PreparedFrame, Scorer, named_route
 from edge.settings import StationSettings
 from edge.workers import Ready, Worker
@@ -44,7 +44,7 @@ from inspection.bundle import Bundle
 from inspection.errors import StationError
 from inspection.messages import decode_frame
 from inspection.verdicts import Reason
-from inspection.wire import Buffer, MessageError
+from inspection.wire import Buffer, MessageError, pack
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ class Station:
         self._outcomes: Handover[Outcome] = Handover(OUTCOMES)
         self._stopping = threading.Event()
         self._cannot_record = threading.Event()
-        self._give_up_ns = 0
+        self._give_up_ns = self._station_seq = 0
         # Its put may be called from a signal handler; one entry a signal or dead thread.
         self._ends: SimpleQueue[BaseException | None] = SimpleQueue()
         self._failures: list[BaseException] = []
@@ -221,19 +221,24 @@ class Station:
     def _finish(self, ready: Ready) -> None:
         with (
             open_ledger(self._settings.state_dir) as ledger,
-            open_publisher(self._context, self._settings) as publisher,
+            open_publisher(
+                self._context,
+                self._settings,
+                lambda: Standing(self._station_seq, "0" * 64, self.scorer.bundle.id, "running"),
+            ) as publisher,
         ):
             self.verdicts_address = publisher.address
-            station_seq = ledger.last_seq()
+            self._station_seq = ledger.last_seq()
             ready()
-            while outcomes := self._outcomes.take(OUTCOMES):
+            while (outcomes := self._outcomes.take_some(len, 0.1)) is not None:
+                if self._scorer is not None:
+                    publisher.tend()
                 entries = []
                 for outcome in outcomes:
-                    station_seq += 1
+                    self._station_seq += 1
                     outcome.receipt.stopwatch.lap("finish")
-                    entries.append(
-                        Entry(message_of(outcome, station_seq), outcome.receipt.received_unix_ns)
-                    )
+                    said = message_of(outcome, self._station_seq)
+                    entries.append(Entry(said, outcome.receipt.received_unix_ns))
                 ledger.record(entries)
                 self.health.count("recorded", len(entries))
                 for outcome, entry in zip(outcomes, entries, strict=True):
@@ -243,7 +248,7 @@ class Station:
         outcome.receipt.stopwatch.lap("record")
         latency_ms = outcome.receipt.stopwatch.latency_ms()
         message = entry.message.model_copy(update={"latency_ms": latency_ms})
-        publisher.publish(message)
+        publisher.publish(message.camera, pack(message))
         self.health.count_verdict(message.verdict, message.reason, latency_ms)
         finding = outcome.finding
         if finding is None:
