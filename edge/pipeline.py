@@ -221,11 +221,7 @@ class Station:
     def _finish(self, ready: Ready) -> None:
         with (
             open_ledger(self._settings.state_dir) as ledger,
-            open_publisher(
-                self._context,
-                self._settings,
-                lambda: Standing(self._station_seq, "0" * 64, self.scorer.bundle.id, "running"),
-            ) as publisher,
+            open_publisher(self._context, self._settings, self._standing) as publisher,
         ):
             self.verdicts_address = publisher.address
             self._station_seq = ledger.last_seq()
@@ -243,6 +239,9 @@ class Station:
                 self.health.count("recorded", len(entries))
                 for outcome, entry in zip(outcomes, entries, strict=True):
                     self._publish(publisher, outcome, entry)
+
+    def _standing(self) -> Standing:
+        return Standing(self._station_seq, "0" * 64, self.scorer.bundle.id, "running")
 
     def _publish(self, publisher: Publisher, outcome: Outcome, entry: Entry) -> None:
         outcome.receipt.stopwatch.lap("record")

@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError, model_validator
 from inspection.verdicts import Reason, Verdict
 from inspection.wire import (
     MAX_ENTRIES,
+    VERSION,
     Buffer,
     Converted,
     Counter,
@@ -67,12 +68,11 @@ class CatchUpRequest(Wire):
     most: Annotated[int, Field(ge=1, le=MOST_RECORDS)] = MOST_RECORDS
     camera: Name | None = None
     latest: Annotated[int, Field(ge=1, le=MOST_RECORDS)] | None = None
-    last_by_camera: Literal[True] | None = None
+    last_by_camera: bool = False
 
     @model_validator(mode="after")
     def _asks_one_thing(self) -> CatchUpRequest:
-        asked = [self.after, self.latest, self.last_by_camera]
-        if sum(each is not None for each in asked) != 1:
+        if (self.after is not None) + (self.latest is not None) + self.last_by_camera != 1:
             raise ValueError("expected exactly one of after, latest, and last_by_camera = true")
         if self.camera is not None and self.after is None:
             raise ValueError("camera goes with after only")
@@ -200,6 +200,9 @@ def decode_reject_answer(data: Buffer) -> RejectAnswer:
 
 def _decoded(model: type[AnyWire], data: Buffer, max_bytes: int | None = None) -> AnyWire:
     document = unpack(data) if max_bytes is None else unpack(data, max_bytes)
+    # Python's True is 1, and would pass for a version.
+    if type(document.get("v")) is not int:
+        raise MessageError(f"expected v = {VERSION}", Reason.BAD_HEADER)
     try:
         return model.model_validate(document)
     except ValidationError as error:
