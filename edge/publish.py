@@ -7,6 +7,7 @@ What was missed for good is asked of `edge.answers`.
 from __future__ import annotations
 
 import logging
+import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -102,6 +103,7 @@ class Publisher:
         self._verdicts = verdicts
         self._standing = standing
         self._clock = clock
+        self._session = secrets.token_hex(8)
         self._started_ns = clock()
         self._beats_ns = self._repeats_ns = self._started_ns
         self._last: OrderedDict[str, bytes] = OrderedDict()
@@ -154,6 +156,7 @@ class Publisher:
     def _beat(self, now: int) -> None:
         standing = self._standing()
         heartbeat = Heartbeat(
+            session=self._session,
             station_seq=standing.station_seq,
             chain=standing.chain,
             bundle=standing.bundle,

@@ -49,9 +49,14 @@ AnyWire = TypeVar("AnyWire", bound=Wire)
 
 
 class Heartbeat(Wire):
-    """The station is there, and this is the last verdict it has published."""
+    """The station is there, and this is the last verdict it has published.
+
+    Attributes:
+        session: One run of the station.
+    """
 
     v: Literal[1] = 1
+    session: Name
     station_seq: Counter
     chain: Digest
     bundle: Digest

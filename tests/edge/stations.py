@@ -19,7 +19,7 @@ from edge.publish import Publisher, Standing, open_publisher
 from edge.recent import RecentVerdicts
 from edge.settings import StationSettings
 from edge.workers import Ready, Worker
-from inspection.messages import VerdictMessage
+from inspection.messages import VerdictMessage, decode_verdict
 from inspection.verdicts import Reason, Verdict
 from inspection.wire import pack
 
@@ -152,6 +152,15 @@ class FakeStation:
         self._work.put(publish)
         assert done.wait(PATIENCE_S)
         return said
+
+    def next_verdict(self) -> VerdictMessage:
+        """What would be said next."""
+        return verdict(self.ledger.last_seq() + 1)
+
+    def ledger_message(self, station_seq: int) -> VerdictMessage:
+        """A verdict as recorded."""
+        (row,) = self.ledger.after(station_seq - 1, 1, None)
+        return decode_verdict([b"", row.record])
 
     def _standing(self) -> Standing:
         rows = list(self.ledger.rows)

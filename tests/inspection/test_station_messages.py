@@ -30,7 +30,14 @@ from inspection.verdicts import Verdict
 from inspection.wire import MessageError, pack
 
 BEAT = {
-    **{"v": 1, "station_seq": 3, "chain": "0" * 64, "bundle": "f" * 64, "unix_ns": 5},
+    **{
+        "v": 1,
+        "session": "s",
+        "station_seq": 3,
+        "chain": "0" * 64,
+        "bundle": "f" * 64,
+        "unix_ns": 5,
+    },
     **{"uptime_s": 1.5, "state": "running"},
 }
 
