@@ -39,7 +39,7 @@ class Incoming:
     parts: list[Buffer]
 
 
-class Standing(Enum):
+class FrameState(Enum):
     """What the station knows of a frame that has just come."""
 
     NEW = "new"
@@ -88,7 +88,7 @@ class Admission:
 
     def admit(
         self, name: FrameName, digest: str | None, origin: Origin, records: Records
-    ) -> tuple[Standing, bytes | None]:
+    ) -> tuple[FrameState, bytes | None]:
         """Let a frame in if it is new.
 
         Args:
@@ -99,23 +99,23 @@ class Admission:
             records: The ledger, read in this thread.
 
         Returns:
-            Its standing, and the record if it is RECORDED.
+            Its state, and the record if it is RECORDED.
         """
         key = (name.camera, name.session, name.seq)
         with self._lock:
             known = self._under_way.get(key)
             if known is not None:
                 if _differ(known.digest, digest):
-                    return Standing.NAME_REUSED, None
+                    return FrameState.NAME_REUSED, None
                 known.origin = origin
-                return Standing.UNDER_WAY, None
+                return FrameState.UNDER_WAY, None
             recorded = records.find(*key)
             if recorded is None:
                 self._under_way[key] = _UnderWay(origin, digest)
-                return Standing.NEW, None
+                return FrameState.NEW, None
         if _differ(decode_verdict_record(recorded.record).frame_sha256, digest):
-            return Standing.NAME_REUSED, None
-        return Standing.RECORDED, recorded.record
+            return FrameState.NAME_REUSED, None
+        return FrameState.RECORDED, recorded.record
 
     def settle(self, name: FrameName) -> Origin | None:
         """Take a frame whose verdict is recorded off the list; gives who is told."""

@@ -16,31 +16,33 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
 
 import zmq
 
-from edge.admission import Admission
+from edge.admission import Admission, Origin
+from edge.answers import Answers
 from edge.backlog import Backlog, Handover
 from edge.batches import score_all
 from edge.capture import Capture, open_capture
-from edge.decode import decode
+from edge.finishing import Finish, Listeners
 from edge.health import Clock, Health
 from edge.judging import judge_frame
-from edge.label_queue import LabelItem, LabelQueue
-from edge.ledger import Entry, open_ledger
+from edge.label_queue import LabelQueue
+from edge.ledger import open_ledger
 from edge.ledger_reader import open_reader
-from edge.outcome import Arrival, NoScoreError, Outcome, Receipt, message_of, unknown
-from edge.plausibility import Plausibility
-from edge.publish import Publisher, open_publisher
-from edge.reception import Reception, acknowledgement
-from edge.scorer import Answer, PreparedFrame, Scorer, named_route
+from edge.outcome import Arrival, NoScoreError, Outcome, Receipt, unknown
+from edge.preparing import Preparation
+from edge.recent import RecentVerdicts
+from edge.reception import Reception
+from edge.scorer import Answer, PreparedFrame, Scorer
 from edge.settings import StationSettings
 from edge.stages import Stages
 from edge.workers import Ready
 from inspection.bundle import Bundle
 from inspection.errors import StationError
 from inspection.verdicts import Reason
-from inspection.wire import pack
+from inspection.wire import Buffer
 
 log = logging.getLogger(__name__)
 
@@ -87,12 +89,23 @@ class Station:
             lane_of=lambda arrival: arrival.receipt.name.camera,
             overload=settings.overload,
         )
-        self._plausible = Plausibility()
+        self._preparation = Preparation(settings.max_frame_bytes, lambda: self.scorer)
         self._slots: Handover[PreparedFrame] = Handover(max(2, settings.batch_frames))
         self._outcomes: Handover[Outcome] = Handover(OUTCOMES)
         self._listening, self._stopping = threading.Event(), threading.Event()
         self._captured, self._told = threading.Event(), threading.Event()
         self._cannot_record = threading.Event()
+        self._recent = RecentVerdicts(clock)
+        self._answers = Answers(
+            *(context, settings, partial(open_reader, settings.state_dir)),
+            *(self._recent, self.health, clock),
+        )
+        self._finish = Finish(
+            *(settings, context, self.health),
+            Listeners(self._admission, self._recent, self.labels, self._answer_camera),
+            lambda: self._scorer.bundle if self._scorer else None,
+            *(self._stopping, clock),
+        )
         self._give_up_ns = 0
         self._stages = Stages(settings.drain_s + JOIN_S)
         self.request_stop, self.wait = self._stages.request_stop, self._stages.wait
@@ -119,13 +132,17 @@ class Station:
             # The ledger is made before it is read by the thread of the cameras.
             with open_ledger(self._settings.state_dir):
                 pass
+            stages.enter_context(stage("answers", self._answers.work, self._answers.stop))
+            self.addresses["catch_up"] = self._answers.catch_up_address
+            self.addresses["reject"] = self._answers.reject_address
             for name, work, close, abandon in (
                 ("capture", self._receive, self._end_capture, self._captured.set),
-                ("finish", self._finish, self._outcomes.close, self._abandon_outcomes),
+                ("finish", self._record, self._outcomes.close, self._abandon_outcomes),
                 ("score", self._score, self._slots.close, self._abandon_slots),
                 ("prepare", self._prepare, self._backlog.close, self._abandon_backlog),
             ):
                 stages.enter_context(stage(name, work, close, abandon))
+            self.addresses["verdicts"] = self._finish.address
             stages.callback(self._stop_capture)
             self._listening.set()
             yield
@@ -156,7 +173,7 @@ class Station:
             self.addresses |= capture.addresses
             reception = Reception(
                 *(self._settings, capture, records, self._admission, self._backlog, self.health),
-                *(self._clock, self._answer_unknown),
+                *(self._clock, self._recent.arrived, self._answer_unknown),
             )
             ready()
             self._listening.wait()
@@ -175,26 +192,13 @@ class Station:
         for arrival in self._backlog:
             with self._answered(arrival.receipt, Reason.BAD_IMAGE):
                 arrival.receipt.stopwatch.lap("queue")
-                self._check_repetition(arrival)
+                self._preparation.check_repetition(arrival)
                 self._check_time(arrival)
-                prepared = self._prepared(arrival)
+                prepared = self._preparation.prepared(arrival)
                 self.health.ask_scorer()
                 if not self._slots.put(prepared):
                     self.health.hear_scorer(scored=False)
                     raise NoScoreError(Reason.STATION_STOPPING, "the scorer has ended")
-
-    def _prepared(self, arrival: Arrival) -> PreparedFrame:
-        receipt, header = arrival.receipt, arrival.frame.header
-        stopwatch, scorer, product = receipt.stopwatch, self.scorer, header.product
-        bundle, plausible = scorer.bundle, self._plausible
-        route = named_route(product, bundle)  # before the work of decoding
-        image = decode(arrival.frame, self._settings.max_frame_bytes)
-        stopwatch.lap("decode")
-        plausible.check_image(header.camera, header.live, image, route, bundle.preprocessing)
-        stopwatch.lap("check")
-        question = scorer.question(image, product)
-        stopwatch.lap("prepare")
-        return PreparedFrame(arrival, question, (image.shape[0], image.shape[1]))
 
     def _score(self, ready: Ready) -> None:
         # Opened here, because a GPU belongs to the thread that opens it.
@@ -222,54 +226,12 @@ class Station:
             self._check_time(frame.arrival)
             self._outcomes.put(outcome)
 
-    def _finish(self, ready: Ready) -> None:
-        with (
-            open_ledger(self._settings.state_dir) as ledger,
-            open_publisher(self._context, self._settings) as publisher,
-        ):
-            self.addresses["verdicts"] = publisher.address
-            station_seq = ledger.last_seq()
-            ready()
-            while (outcomes := self._outcomes.take_some(len, TEND_S)) is not None:
-                entries = []
-                for outcome in outcomes:
-                    station_seq += 1
-                    entries.append(self._entry(outcome, station_seq))
-                if entries:
-                    ledger.record(entries)
-                for outcome, entry in zip(outcomes, entries, strict=True):
-                    stopwatch = outcome.receipt.stopwatch
-                    stopwatch.lap("record")
-                    self.health.count_recorded(
-                        entry.message, stopwatch.latency_ms(), entry.received_unix_ns
-                    )
-                    self._tell(publisher, outcome, entry)
+    def _record(self, ready: Ready) -> None:
+        self._finish.work(self._outcomes, ready)
 
-    def _entry(self, outcome: Outcome, station_seq: int) -> Entry:
-        receipt = outcome.receipt
-        receipt.stopwatch.lap("finish")
-        message = message_of(outcome, station_seq)
-        return Entry(message, pack(message), receipt.received_unix_ns, receipt.origin.transport)
-
-    def _tell(self, publisher: Publisher, outcome: Outcome, entry: Entry) -> None:
-        receipt, message, finding = outcome.receipt, entry.message, outcome.finding
-        # The very bytes that are in the ledger: whoever hears of this verdict hears the same.
-        publisher.publish(message.camera, entry.record)
-        origin = receipt.origin
-        if message.reason is not Reason.NAME_REUSED:
-            # A camera that has connected again in the meantime is told under its new name.
-            origin = self._admission.settle(receipt.name) or origin
-        if self._capture is not None and (told := acknowledgement(origin, entry.record)):
-            self._capture.tell(origin, told)
-        self.health.count("published")
-        if finding is None:
-            return
-        if self._settings.publish_heatmaps:
-            publisher.publish_heatmap(message, finding.anomaly_map)
-        if finding.frame is not None:
-            self.labels.offer(
-                LabelItem(message, entry.received_unix_ns, finding.frame, finding.anomaly_map)
-            )
+    def _answer_camera(self, origin: Origin, parts: list[Buffer]) -> None:
+        if self._capture is not None:
+            self._capture.tell(origin, parts)
 
     def _label(self, ready: Ready) -> None:
         ready()
@@ -290,12 +252,6 @@ class Station:
 
     def _answer_unknown(self, receipt: Receipt, reason: Reason, detail: str) -> None:
         self._outcomes.put(unknown(receipt, self.scorer.bundle, reason, detail))
-
-    def _check_repetition(self, arrival: Arrival) -> None:
-        # Before anything else: a frame that is too late is still the one before the next.
-        header, digest = arrival.frame.header, arrival.receipt.frame_sha256
-        if digest is not None:
-            self._plausible.check_digest(header.camera, header.live, digest)
 
     def _check_time(self, arrival: Arrival) -> None:
         deadline_ms = arrival.deadline_ms

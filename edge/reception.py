@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from edge.admission import Admission, Incoming, Origin, Records, Standing, digest_of
+from edge.admission import Admission, FrameState, Incoming, Origin, Records, digest_of
 from edge.backlog import Backlog
 from edge.health import Clock, Health, Stopwatch, is_milestone
 from edge.imagezmq_senders import Senders
@@ -18,13 +18,14 @@ from edge.outcome import Arrival, Receipt
 from edge.settings import StationSettings
 from inspection.camera_messages import (
     MOST_OPEN,
+    acknowledgement_of,
     decode_hello,
     encode_acknowledgement,
     encode_credit,
 )
 from inspection.messages import decode_frame
 from inspection.verdicts import Reason
-from inspection.wire import Buffer, MessageError
+from inspection.wire import Buffer, FrameName, MessageError
 
 log = logging.getLogger(__name__)
 
@@ -59,8 +60,22 @@ class Reception:
         backlog: Backlog[Arrival],
         health: Health,
         clock: Clock,
+        arrived: Callable[[FrameName], None],
         answer_unknown: AnswerUnknown,
     ) -> None:
+        """Take nothing yet.
+
+        Args:
+            settings: Limits and the policy of a full backlog.
+            cameras: Are answered, and held back.
+            records: The ledger, read in this thread.
+            admission: Knows what is under way.
+            backlog: Where frames go.
+            health: Counts.
+            clock: Times frames.
+            arrived: Told of every frame that will get a verdict.
+            answer_unknown: Answers what cannot be scored.
+        """
         self._settings = settings
         self._cameras = cameras
         self._records = records
@@ -68,6 +83,7 @@ class Reception:
         self._backlog = backlog
         self._health = health
         self._clock = clock
+        self._arrived = arrived
         self._answer_unknown = answer_unknown
         self._senders = Senders(settings.max_frame_bytes)
         # By transport, what waits for room while its cameras are held back.
@@ -142,12 +158,13 @@ class Reception:
         self._put(arrival)
 
     def _is_new(self, receipt: Receipt) -> bool:
-        standing, record = self._admission.admit(
+        state, record = self._admission.admit(
             receipt.name, receipt.frame_sha256, receipt.origin, self._records
         )
-        if standing is Standing.NEW:
+        if state is FrameState.NEW:
+            self._arrived(receipt.name)
             return True
-        if standing is Standing.NAME_REUSED:
+        if state is FrameState.NAME_REUSED:
             self._answer_unknown(
                 receipt,
                 Reason.NAME_REUSED,
@@ -155,8 +172,9 @@ class Reception:
             )
             return False
         self._health.count("redelivered")
-        if record is not None and (told := acknowledgement(receipt.origin, record)) is not None:
-            self._cameras.tell(receipt.origin, told)
+        origin = receipt.origin
+        if record and (told := acknowledgement_of(record, origin.peer, origin.transport)):
+            self._cameras.tell(origin, told)
         return False
 
     def _put(self, arrival: Arrival) -> None:
@@ -177,10 +195,3 @@ class Reception:
         count = self._health.count(what)
         if is_milestone(count):
             log.warning(event, extra={what: count, **({"error": error} if error else {})})
-
-
-def acknowledgement(origin: Origin, record: bytes) -> list[Buffer] | None:
-    """Say to whoever sent a frame that its verdict is recorded; None where nobody listens."""
-    if origin.peer is None:
-        return None
-    return [b"OK"] if origin.transport == "imagezmq" else encode_acknowledgement(record)

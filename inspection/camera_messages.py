@@ -77,6 +77,20 @@ def encode_acknowledgement(verdict: VerdictMessage | bytes) -> list[Buffer]:
     return [VERDICT, verdict if isinstance(verdict, bytes) else pack(verdict)]
 
 
+def acknowledgement_of(record: bytes, peer: bytes | None, transport: str) -> list[Buffer] | None:
+    """Say over a transport that a frame's verdict is recorded; None where nobody is told.
+
+    Args:
+        record: The verdict, packed.
+        peer: Who sent the frame; None if it cannot be answered.
+        transport: Name of the setting whose socket it came through. An imageZMQ sender waits for a
+            reply of one part, and expects no more of it.
+    """
+    if peer is None:
+        return None
+    return [b"OK"] if transport == "imagezmq" else encode_acknowledgement(record)
+
+
 def decode_credit(parts: Sequence[Buffer]) -> Credit:
     """Decode what `encode_credit` made.
 

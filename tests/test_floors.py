@@ -88,19 +88,19 @@ EDGE = {
     ),
     "stages": named(
         """
-        camera capture decode gpu_scorer http_server judging label_queue ledger
-        onnx_scorer plausibility publish pulse reception watch
+        answers camera capture finishing follow gpu_scorer http_server judging
+        onnx_scorer preparing pulse reception watch
         """
     ),
     "tools": named(
         """
-        addresses admission backlog bank_rows bank_scan batches bundle_folder device
-        device_bank device_heads device_pixels findings frame_archive gpu_looks graphs
-        health imagezmq_senders intake kernels.arguments kernels.binary kernels.build
-        lane latencies ledger_audit ledger_carry_over ledger_export ledger_reader
-        ledger_stats ledger_table log_lines metrics notify outcome resize scorer
-        settings slot sockets sources stages state_dir status streams tensorrt_engine
-        trunk workers
+        addresses admission backlog bank_rows bank_scan batches bundle_folder catch_up
+        decode device device_bank device_heads device_pixels findings frame_archive
+        gpu_looks graphs health imagezmq_senders intake kernels.arguments kernels.binary
+        kernels.build label_queue lane latencies ledger ledger_audit ledger_carry_over
+        ledger_export ledger_reader ledger_stats ledger_table log_lines metrics notify
+        outcome plausibility publish questions recent resize scorer settings slot
+        sockets sources stages state_dir status streams tensorrt_engine trunk workers
         """
     ),
 }
@@ -458,9 +458,9 @@ BROKEN = [
     (the_core_is_pure, "inspection/bank.py", "np.load('x.npy')"),
     (the_core_is_pure, "inspection/bank.py", "array.tofile('x')"),
     (the_core_is_pure, "inspection/bank.py", "safetensors.numpy.load_file('x')"),
-    (the_station_keeps_to_its_storeys, "edge/decode.py", "from edge.ledger import Ledger"),
-    (the_station_keeps_to_its_storeys, "edge/decode.py", "from edge import ledger"),
-    (the_station_keeps_to_its_storeys, "edge/decode.py", "import edge.ledger"),
+    (the_station_keeps_to_its_storeys, "edge/judging.py", "from edge.finishing import Finish"),
+    (the_station_keeps_to_its_storeys, "edge/judging.py", "from edge import finishing"),
+    (the_station_keeps_to_its_storeys, "edge/judging.py", "import edge.finishing"),
     (the_station_keeps_to_its_storeys, "edge/decode.py", "from edge.pipeline import Station"),
     (the_station_keeps_to_its_storeys, "edge/kernels/build.py", "from edge.judging import judge"),
     (the_station_keeps_to_its_storeys, "edge/kernels/not_declared.py", ""),

@@ -55,6 +55,14 @@ def positive(text: str) -> int:
     return value
 
 
+def number(text: str) -> int:
+    """Parse a number of 0 or more that a message can hold."""
+    value = int(text)
+    if not 0 <= value < 1 << 63:
+        raise argparse.ArgumentTypeError(f"expected 0 to 2^63 - 1, got {text}")
+    return value
+
+
 def not_negative(text: str) -> float:
     """Parse a finite number of 0 or more."""
     value = float(text)

@@ -1,13 +1,16 @@
-"""`watch`: verdicts as they come."""
+"""`watch`: verdicts as they come, or every one of them."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
 
 from rich.console import Console
 
-from edge.commands.options import DONE, FAILED, not_negative, positive
+from edge.catch_up import CATCH_UP
+from edge.commands.options import DONE, FAILED, not_negative, number, positive
+from edge.follow import follow
 from edge.watch import VERDICTS, line_of, missed, subscribe
 from inspection.messages import VerdictMessage
 from inspection.verdicts import Verdict
@@ -32,6 +35,15 @@ def add_watch(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "--timeout", type=not_negative, metavar="S", help="stop after so long without a verdict"
     )
     verb.add_argument("--camera", metavar="NAME", help="only this one's")
+    verb.add_argument(
+        "--follow", action="store_true", help="miss none: ask the station for what was not heard"
+    )
+    verb.add_argument(
+        "--after", type=number, metavar="SEQ", help="follow, beginning behind this station_seq"
+    )
+    verb.add_argument(
+        "--catch-up", default=CATCH_UP, metavar="ADDRESS", help="what is asked [%(default)s]"
+    )
     verb.add_argument("--json", action="store_true", help="verdicts as JSON lines")
 
 
@@ -39,7 +51,7 @@ def _watch(given: argparse.Namespace) -> int:
     heard, before = 0, None
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
     try:
-        for said in subscribe(given.from_, camera=given.camera, silence_s=given.timeout):
+        for said in _verdicts(given):
             if gap := missed(before, said) if given.camera is None else 0:
                 print(f"{gap} verdicts were not heard; the ledger has them", file=sys.stderr)
             _print_verdict(said, console, as_json=given.json)
@@ -50,6 +62,13 @@ def _watch(given: argparse.Namespace) -> int:
         return DONE
     print(f"no verdict from {given.from_} for {given.timeout:g} s", file=sys.stderr)
     return DONE if given.count is None and heard else FAILED
+
+
+def _verdicts(given: argparse.Namespace) -> Iterator[VerdictMessage]:
+    if not given.follow and given.after is None:
+        return subscribe(given.from_, camera=given.camera, silence_s=given.timeout)
+    everything = follow(given.from_, given.catch_up, given.after, silence_s=given.timeout)
+    return (said for said in everything if given.camera in (None, said.camera))
 
 
 def _print_verdict(said: VerdictMessage, console: Console, *, as_json: bool) -> None:

@@ -188,7 +188,7 @@ def test_an_address_in_use_closes_what_was_open_already(
             pass
 
         stages = set(threading.enumerate()) - before
-        assert len(stages) == 5, "those of the first station and no others"
+        assert len(stages) == 6, "those of the first station and no others"
 
 
 def test_the_real_scorer_on_the_real_route(tiny_bundle: Bundle, tmp_path: Path) -> None:

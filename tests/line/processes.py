@@ -106,7 +106,8 @@ class Listener:
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.SUB)
         self._socket.setsockopt(zmq.RCVHWM, 0)
-        self._socket.subscribe(b"")
+        for topic in (b"verdict/", b"heatmap/"):
+            self._socket.subscribe(topic)
         self._socket.connect(station.verdicts)
         self.other: list[list[bytes]] = []
         with station.camera("greeting") as camera:
