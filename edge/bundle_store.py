@@ -119,17 +119,21 @@ class BundleStore:
             raise StationError(f"cannot take in the bundle {source}: {error}") from error
         return open_bundle(kept)
 
-    def open(self, bundle_id: str) -> Bundle:
-        """Open a bundle that has been taken in.
+    def open(self, bundle_id: str, record: Record) -> Bundle:
+        """Open a bundle that has run here: the configured one lies where its operator put it.
 
         Raises:
-            BundleError: It is not there any more, or damaged.
+            BundleError: It is not there any more, or damaged, or another one is.
         """
-        bundle = open_bundle(self._folder / bundle_id)
+        folder = self._folder / bundle_id
+        if bundle_id == record.configured_id:
+            folder = Path(record.configured_path)
+        bundle = open_bundle(folder)
         verify_files(bundle)
         if bundle.id != bundle_id:
             raise BundleError(
-                f"{self._folder / bundle_id} holds bundle {bundle.id[:12]}; it was edited"
+                f"{folder} held bundle {bundle_id[:12]}, and holds {bundle.id[:12]} now; "
+                "swap in the one that you want"
             )
         return bundle
 

@@ -1,4 +1,4 @@
-"""`dualbank-edge`: run a station, play a camera, watch verdicts, check a bundle or a machine."""
+"""`dualbank-edge`: run a station and swap its bundle, play a camera, watch, check, and look at a machine."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from edge.commands.check import add_check
 from edge.commands.doctor import add_doctor
 from edge.commands.options import DONE, FAILED, GATE, USAGE
 from edge.commands.run import add_run
+from edge.commands.swap import add_swap
 from edge.commands.watch import add_watch
 from edge.log_lines import log_to_stderr
 from edge.settings import SettingsError
@@ -45,7 +46,7 @@ def _fail(error: DualbankError, code: int) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="dualbank-edge", description=__doc__)
     verbs = parser.add_subparsers(required=True, metavar="VERB")
-    for add in (add_run, add_camera, add_watch, add_check, add_doctor):
+    for add in (add_run, add_camera, add_watch, add_swap, add_check, add_doctor):
         add(verbs)
     return parser
 

@@ -68,7 +68,7 @@ def choose_bundle(configured: Path, store: BundleStore) -> FirstBundle:
     if there is not None and there.id == record.running:
         return FirstBundle(there, record, record.watch)
     try:
-        return FirstBundle(store.open(record.running), record, record.watch)
+        return FirstBundle(store.open(record.running, record), record, record.watch)
     except BundleError as error:
         log.error(
             "the bundle that ran last cannot be used; the configured one runs",

@@ -71,6 +71,7 @@ class Station:
         scorer: AbstractContextManager[Scorer],
         context: zmq.Context[zmq.Socket[bytes]],
         clock: Clock = time.monotonic_ns,
+        saw: Callable[[Outcome, PreparedFrame | None], None] = lambda *_: None,
     ) -> None:
         self.health = Health()
         self.labels = LabelQueue(settings.state_dir, settings.label_queue_bytes)
@@ -80,6 +81,7 @@ class Station:
         self._scorer: Scorer | None = None
         self._context = context
         self._clock = clock
+        self._saw = saw
         self._backlog: Backlog[Arrival] = Backlog(
             settings.backlog_frames,
             settings.backlog_bytes,
@@ -217,6 +219,7 @@ class Station:
             receipt.stopwatch.lap("score")
             self._check_time(frame.arrival)
             self._outcomes.put(outcome)
+            self._saw(outcome, frame)
 
     def _finish(self, ready: Ready) -> None:
         with (
@@ -273,7 +276,8 @@ class Station:
             raise
 
     def _answer_unknown(self, receipt: Receipt, reason: Reason, detail: str) -> None:
-        self._outcomes.put(unknown(receipt, self.scorer.bundle, reason, detail))
+        self._outcomes.put(outcome := unknown(receipt, self.scorer.bundle, reason, detail))
+        self._saw(outcome, None)
 
     def _check_time(self, arrival: Arrival) -> None:
         deadline_ms = arrival.frame.header.deadline_ms

@@ -111,6 +111,11 @@ class RelayScorer:
         """Close the one that is kept; canvases that were made for it are answered without score."""
         return self._wish(self._let_go)
 
+    @property
+    def can_go_back(self) -> bool:
+        """Whether one is on trial, and the one before it is kept."""
+        return self._now.on_trial and self._now.kept is not None
+
     # A `Scorer`.
 
     @property
@@ -174,6 +179,7 @@ class RelayScorer:
 
     def offer(self, bundle: Bundle) -> None:
         """See `Scorer`."""
+        self.failure = None
         self._now.current.scorer.offer(bundle)
 
     def tend(self) -> None:

@@ -70,15 +70,18 @@ EDGE = {
     "doors": {
         *("cli", "proof", "service"),
         *("commands.camera", "commands.check", "commands.doctor", "commands.options"),
-        *("commands.run", "commands.watch"),
+        *("commands.run", "commands.swap", "commands.watch"),
     },
-    "assembly": {"check", "doctor", "pipeline", "player", "standby"},
+    "assembly": {"check", "doctor", "pipeline", "player", "standby", "swapping"},
     "stages": {
-        *("camera", "capture", "decode", "gpu_scorer", "judging", "label_queue", "ledger"),
+        *("camera", "capture", "control", "decode", "gpu_scorer", "judging", "label_queue"),
+        *("ledger",),
         *("onnx_scorer", "publish", "watch"),
     },
     "tools": {
-        *("addresses", "backlog", "bank_rows", "bank_scan", "batches", "bundle_folder", "device"),
+        *("addresses", "backlog", "bank_rows", "bank_scan", "batches", "bundle_folder"),
+        *("bundle_store", "device", "first_bundle", "relay", "shadow", "sightings", "swap_desk"),
+        *("swap_report", "trial"),
         *("device_bank", "device_heads", "device_pixels", "findings", "gpu_looks", "graphs"),
         *("health", "intake", "lane"),
         *("log_lines", "outcome", "resize", "scorer", "settings", "slot", "sockets"),
