@@ -256,10 +256,13 @@ def _opened(source: Path, name: str) -> Iterator[BinaryIO]:
         raise BundleError(
             f"{path} cannot be read: {error.strerror}; is {source} the folder of a bundle?"
         ) from error
-    with os.fdopen(opened, "rb") as file:
+    try:
         if not stat.S_ISREG(os.fstat(opened).st_mode):
             raise BundleError(f"{path} is no file; copy the bundle again")
-        yield file
+        with os.fdopen(opened, "rb", closefd=False) as file:
+            yield file
+    finally:
+        os.close(opened)
 
 
 def _is_whole(folder: Path) -> bool:

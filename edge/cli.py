@@ -1,4 +1,4 @@
-"""`dualbank-edge`: run a station and swap its bundle, play a camera, watch, check, and look at a machine."""
+"""`dualbank-edge`: run a station, swap its bundle, play a camera, watch, check, find what lacks."""
 
 from __future__ import annotations
 

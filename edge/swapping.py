@@ -207,7 +207,9 @@ class Swapping:
             self._write(before)
             raise
         fault("active")
-        log.warning("bundle activated", extra={"bundle": bundle.id[:12], "before": before.running})
+        log.warning(
+            "bundle activated", extra={"bundle": bundle.id[:12], "before": before.running[:12]}
+        )
         self.desk.note(swaps=self.desk.state().swaps + 1)
         return Probation(terms, mix)
 
@@ -283,15 +285,11 @@ class Swapping:
         self._is_back(ASKED_FOR)
 
     def _is_back(self, why: str) -> None:
-        running = self._record.running
+        running, rollbacks = self._record.running, self.desk.state().rollbacks + 1
         self.sightings.follow(running)
-        self.desk.enter(
-            "rolled_back",
-            running=running,
-            previous=None,
-            why=why,
-            rollbacks=self.desk.state().rollbacks + 1,
-        )
+        self._clear_away()
+        now = {"running": running, "previous": None, "rollbacks": rollbacks}
+        self.desk.enter("rolled_back", why=why, **now)
 
     def _refuse(self, why: str) -> None:
         log.error("swap refused", extra={"why": why})
