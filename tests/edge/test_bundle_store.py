@@ -346,9 +346,7 @@ def test_another_bundle_at_the_configured_path_wins(swapped: Swapped, source: Pa
     assert choose_bundle(source, store).bundle.id == replacement.id
 
 
-def test_a_crash_on_probation_brings_back_the_bundle_before(
-    swapped: Swapped, source: Path
-) -> None:
+def test_a_crash_on_probation_brings_back_the_bundle_before(swapped: Swapped, source: Path) -> None:
     store, configured, other, written = swapped
     store.write(written.model_copy(update={"watch": WATCH}))
 

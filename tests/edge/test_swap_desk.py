@@ -228,7 +228,7 @@ def test_parts_that_no_client_sends_do_no_harm(served: ControlSocket) -> None:
 
 
 def test_a_station_that_is_not_there_is_told_so(tmp_path: Path) -> None:
-    with pytest.raises(StationError, match="no station runs there: .*control is missing"):
+    with pytest.raises(StationError, match=r"no station runs there: .*control is missing"):
         ask_station(control_address(tmp_path), ControlRequest(ask="status"), 10.0)
 
 
