@@ -10,7 +10,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import zmq
@@ -93,10 +93,14 @@ class ControlSocket:
             zmq.RCVHWM: MOST_WAITING,
             zmq.SNDHWM: MOST_WAITING,
         }
-        with socket(self._owner, zmq.ROUTER, limits) as router:
+        with ExitStack() as held:
+            router = held.enter_context(socket(self._owner, zmq.ROUTER, limits))
             self.address = bind(router, self.address)
             if self.address.startswith("ipc://"):
-                Path(self.address.removeprefix("ipc://")).chmod(0o600)
+                path = Path(self.address.removeprefix("ipc://"))
+                path.chmod(0o600)
+                # ZeroMQ leaves it, and a client would wait for a station that is not there.
+                held.callback(path.unlink, missing_ok=True)
             ready()
             while not self._stopping.is_set():
                 if router.poll(POLL_MS):

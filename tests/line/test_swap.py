@@ -53,6 +53,10 @@ class Feed:
     def hear(self, count: int) -> None:
         self.heard += self._listener.take(count)
 
+    def hear_from(self, bundle: str) -> None:
+        """Hear verdicts up to the next one of a bundle."""
+        self.heard += self._listener.take_until(lambda said: said.bundle == bundle)
+
     def _send(self) -> None:
         with self._station.camera("feed", product="bolt") as camera:
             while not self._ending.is_set():
@@ -112,7 +116,7 @@ def test_a_bundle_takes_over_between_two_frames_and_none_is_lost(
 
         state = at(station, *AT_REST)
 
-        feed.hear(10)
+        feed.hear_from(open_bundle(new).id)
     assert (state.step, state.running) == ("steady", open_bundle(new).id), state
     assert state.shadow is not None
     assert state.shadow.compared == 20
@@ -191,7 +195,8 @@ def test_a_bundle_that_flags_everything_is_rolled_back_by_itself(
 
         state = at(station, "rolled_back")
 
-        feed.hear(10)
+        feed.hear_from(new)
+        feed.hear_from(old)
     assert state.running == old
     assert "verdicts were not PASS, 100.0%" in str(state.why)
     assert judges(feed) == [old, new, old]
