@@ -14,11 +14,16 @@ from inspection.verdicts import Reason
 
 Sighting = tuple[PreparedFrame, Outcome]
 
+MOST_WAITED = 0.5
+"""Of the time that a frame was scored, how long it may have waited for its turn to be shown to a
+shadow: longer, and the route has no time to give away."""
+
 
 class Sightings:
     """Counts verdicts of the bundles that it follows, and hands frames to a shadow, one at a time.
 
-    A frame that comes while the one before is still looked at is passed over, and counted.
+    A frame that comes while the one before is still looked at is passed over, and counted; so is
+    one that had to wait for its turn. The shadow has only what time the route leaves.
 
     Attributes:
         passed_over: Frames, since the shadow was opened.
@@ -41,11 +46,17 @@ class Sightings:
                     mix.count(outcome)
                     if outcome.decision.reason is Reason.SCORER_FAILED:
                         self._failures[outcome.bundle_id] = outcome.detail or "no score"
-        if self._shadowing and frame is not None and outcome.finding is not None:
-            try:
-                self._frames.put_nowait((frame, outcome))
-            except Full:
-                self.passed_over += 1
+        if frame is None or outcome.finding is None or not self._shadowing:
+            return
+        if _has_waited(outcome) or not self._handed_over((frame, outcome)):
+            self.passed_over += 1
+
+    def _handed_over(self, sighting: Sighting) -> bool:
+        try:
+            self._frames.put_nowait(sighting)
+        except Full:
+            return False
+        return True
 
     def follow(self, *bundle_ids: str) -> None:
         """Count the verdicts of these bundles from here on, and forget those of others."""
@@ -79,3 +90,9 @@ class Sightings:
             return self._frames.get(timeout=timeout_s) if timeout_s else self._frames.get_nowait()
         except Empty:
             return None
+
+
+def _has_waited(outcome: Outcome) -> bool:
+    took_ms = outcome.receipt.stopwatch.latency_ms()
+    waited_ms = took_ms.get("queue", 0.0) + took_ms.get("wait", 0.0)
+    return waited_ms > MOST_WAITED * took_ms.get("score", 0.0)

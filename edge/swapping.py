@@ -75,7 +75,7 @@ class Means:
 
     prove: Prove
     open_gpu: OpenScorer
-    pause_share: float = 1.0
+    pause_share: float = 4.0
     fault: Callable[[str], None] = lambda _: None
 
 
