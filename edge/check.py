@@ -12,6 +12,7 @@ import numpy as np
 from edge.onnx_scorer import OnnxScorer
 from edge.outcome import NoScoreError
 from edge.scorer import Provable, Question, Scored, Scorer
+from edge.shadow import REST
 from edge.streams import POLL_S
 from inspection.bundle import GOLDEN, Bundle
 from inspection.errors import BundleError, ParityError
@@ -110,7 +111,7 @@ def prove_beside(bundle: Bundle, scorer: Provable, go_on: Callable[[], None]) ->
         begun_s = time.monotonic()
         require([_ask(bundle, scorer, number, golden, EXACT)])
         go_on()
-        time.sleep(time.monotonic() - begun_s)
+        time.sleep(REST * (time.monotonic() - begun_s))
 
 
 def warm_up(bundle: Bundle, scorer: Provable, tolerance: Tolerance = EXACT) -> None:

@@ -16,6 +16,10 @@ from edge.trial import Shadow
 from inspection.control_messages import Terms
 from inspection.errors import InputError
 
+REST = 4.0
+"""After a frame, so many times as long as it took, nothing is done: with 1.0 a station at 60 % load
+fell behind. See also `edge.workers.NICE`."""
+
 WAIT_S = 0.1
 """For a frame, between two looks at whether somebody wants the end."""
 
@@ -25,7 +29,7 @@ def run_in_shadow(
     sightings: Sightings,
     desk: SwapDesk,
     judge: Callable[[Sighting], Outcome],
-    pause_share: float,
+    rest: float = REST,
 ) -> None:
     """Compare as many frames as the terms say, or as come in time; what is found goes to the desk.
 
@@ -34,7 +38,7 @@ def run_in_shadow(
         sightings: Hands frames over.
         desk: May want the end.
         judge: By the new bundle.
-        pause_share: Time that is left to the route after a frame, per time that the frame took.
+        rest: Time that is left to the route after a frame, per time that the frame took.
 
     Raises:
         InputError: More verdicts flip than the terms allow.
@@ -48,7 +52,7 @@ def run_in_shadow(
             if sighting is not None:
                 begun_s = time.monotonic()
                 shadow.compare(sighting[1], judge(sighting))
-                time.sleep(pause_share * (time.monotonic() - begun_s))
+                time.sleep(rest * (time.monotonic() - begun_s))
             shadow.passed_over = sightings.passed_over
             desk.note(shadow=shadow.report())
     if why := shadow.objection():

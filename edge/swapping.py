@@ -26,11 +26,11 @@ from edge.outcome import NoScoreError, Outcome, unknown
 from edge.relay import RelayScorer
 from edge.scorer import Provable, Scorer
 from edge.settings import StationSettings
-from edge.shadow import run_in_shadow
+from edge.shadow import REST, run_in_shadow
 from edge.sightings import Sighting, Sightings
 from edge.swap_desk import SwapDesk
 from edge.trial import Mix, Probation
-from edge.workers import Ready, Worker
+from edge.workers import Ready, Worker, out_of_the_way
 from inspection.bundle import Bundle
 from inspection.control_messages import ControlRequest, SwapState, Terms
 from inspection.errors import DualbankError, InputError, StationError
@@ -69,13 +69,13 @@ class Means:
     Attributes:
         prove: See `Prove`.
         open_gpu: See `OpenScorer`; of use only where a GPU scores.
-        pause_share: Time that the shadow leaves to the route, per time that it took itself.
+        rest: See `run_in_shadow`.
         fault: Called at every point where a test lets the process die, with the point's name.
     """
 
     prove: Prove
     open_gpu: OpenScorer
-    pause_share: float = 4.0
+    rest: float = REST
     fault: Callable[[str], None] = lambda _: None
 
 
@@ -152,11 +152,11 @@ class Swapping:
         self.desk.enter("loading")
         scorer = OnnxScorer(bundle, self._settings.scorer_threads)
         self.desk.enter("proving")
-        self._means.prove(bundle, scorer, self.desk.go_on)
+        out_of_the_way(lambda: self._means.prove(bundle, scorer, self.desk.go_on))
         if terms.shadow_frames:
             self.desk.enter("shadow")
-            judge = partial(self._judged_beside, scorer)
-            run_in_shadow(terms, self.sightings, self.desk, judge, self._means.pause_share)
+            judge, rest = partial(self._judged_beside, scorer), self._means.rest
+            out_of_the_way(lambda: run_in_shadow(terms, self.sightings, self.desk, judge, rest))
         self.desk.enter("activating")
         probation = self._activated(bundle, scorer, terms)
         self.desk.enter("probation", running=bundle.id, previous=self._record.previous)
