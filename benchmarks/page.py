@@ -23,6 +23,7 @@ from benchmarks.sections import (
     half_precision,
     peers,
     station,
+    swap,
     systems,
 )
 
@@ -50,6 +51,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[dict[str, Any]], str]], ...] = (
     ("Half precision", "half_precision", half_precision.section),
     ("Bank scan", "bank_scan", bank_scan.section),
     ("Station", "station", station.section),
+    ("Swap", "swap", swap.section),
 )
 
 TAIL = """\
