@@ -24,6 +24,7 @@ from benchmarks.sections import (
     half_precision,
     peers,
     station,
+    swap,
     systems,
 )
 
@@ -52,6 +53,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[dict[str, Any]], str]], ...] = (
     ("Bank scan", "bank_scan", bank_scan.section),
     ("Frames that cannot be judged", "frame_checks", frame_checks.section),
     ("Station", "station", station.section),
+    ("Swap", "swap", swap.section),
 )
 
 TAIL = """\

@@ -79,7 +79,7 @@ def main() -> int:
     args = parser.parse_args()
     bundle = open_bundle(args.bundle)
     paths = [image.path for image in find_images([args.images])][:64]
-    frames = [_jpeg(path) for path in paths]
+    frames = [jpeg(path) for path in paths]
     with (
         tempfile.TemporaryDirectory() as state,
         start_station(args.bundle, Path(state), heatmaps=False) as station,
@@ -91,9 +91,9 @@ def main() -> int:
         listener.subscribe(VERDICT_TOPIC)
         listener.connect(station.verdicts)
         line = Line(camera, listener, frames)
-        _warm_up(line)
+        warm_up(line)
         figures: dict[str, Any] = {"latency": _latency(line, bundle, args.product, paths)}
-        figures["capacity"] = _capacity(line)
+        figures["capacity"] = capacity(line)
         rate_hz = LOAD * figures["capacity"]["rate_hz"]
         figures["accounting"] = _accounting(line, rate_hz)
         figures["memory"] = _memory(line, rate_hz, station, args.frames)
@@ -106,13 +106,14 @@ def main() -> int:
     return 1 if lost or figures["accounting"]["unaccounted"] else 0
 
 
-def _jpeg(path: Path) -> bytes:
+def jpeg(path: Path) -> bytes:
+    """Read an image as a camera would send it."""
     image = read_image(path)[:, :, ::-1]
     small = cv2.resize(image, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA)
     return bytes(cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 95])[1])
 
 
-def _warm_up(line: Line) -> None:
+def warm_up(line: Line) -> None:
     """Send until verdicts are heard: a subscriber that is not known yet hears nothing."""
     for _ in range(200):
         line.send()
@@ -152,7 +153,7 @@ def _alone(scorer: OnnxScorer, prepared: Any, route: Route) -> float:
     return time.perf_counter() - before
 
 
-def _capacity(line: Line) -> dict[str, float]:
+def capacity(line: Line) -> dict[str, float]:
     """Verdicts a second when the station never waits for a frame."""
     for _ in range(IN_FLIGHT):
         line.send()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from edge.onnx_scorer import OnnxScorer
 from edge.outcome import NoScoreError
 from edge.scorer import Provable, Question, Scored, Scorer
+from edge.shadow import REST
 from edge.streams import POLL_S
 from inspection.bundle import GOLDEN, Bundle
 from inspection.errors import BundleError, ParityError
@@ -91,6 +92,26 @@ def check_runtime(
         _ask(bundle, scorer, number, golden, tolerance)
         for number, golden in enumerate(golden_frames(bundle))
     ]
+
+
+def prove_beside(bundle: Bundle, scorer: Provable, go_on: Callable[[], None]) -> None:
+    """Ask every golden frame while a station runs: between two of them the cores are the route's.
+
+    Args:
+        bundle: The scorer's.
+        scorer: Not the one that runs.
+        go_on: Called between two frames; may raise to end it.
+
+    Raises:
+        ParityError: An answer is not the stored one.
+        BundleError: The golden frames do not fit the bundle.
+        NoScoreError: The model gave no answer at all.
+    """
+    for number, golden in enumerate(golden_frames(bundle)):
+        begun_s = time.monotonic()
+        require([_ask(bundle, scorer, number, golden, EXACT)])
+        go_on()
+        time.sleep(REST * (time.monotonic() - begun_s))
 
 
 def warm_up(bundle: Bundle, scorer: Provable, tolerance: Tolerance = EXACT) -> None:

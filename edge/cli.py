@@ -1,4 +1,4 @@
-"""`dualbank-edge`: a station, a camera, and what proves them: bundle, machine, ledger, replay."""
+"""`dualbank-edge`: a station and all that one does with it: cameras, verdicts, bundles, records."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from edge.commands.ledger import add_ledger
 from edge.commands.options import DONE, FAILED, GATE, USAGE
 from edge.commands.replay import add_replay
 from edge.commands.run import add_run
+from edge.commands.swap import add_swap
 from edge.commands.watch import add_watch
 from edge.log_lines import log_to_stderr
 from edge.settings import SettingsError
@@ -47,7 +48,10 @@ def _fail(error: DualbankError, code: int) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="dualbank-edge", description=__doc__)
     verbs = parser.add_subparsers(required=True, metavar="VERB")
-    for add in (add_run, add_camera, add_watch, add_check, add_doctor, add_ledger, add_replay):
+    for add in (
+        *(add_run, add_camera, add_watch, add_swap, add_check, add_doctor),
+        *(add_ledger, add_replay),
+    ):
         add(verbs)
     return parser
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 
@@ -71,7 +71,17 @@ class Station:
         scorer: AbstractContextManager[Scorer],
         context: zmq.Context[zmq.Socket[bytes]],
         clock: Clock = time.monotonic_ns,
+        saw: Callable[[Outcome, PreparedFrame | None], None] = lambda *_: None,
     ) -> None:
+        """Open nothing yet.
+
+        Args:
+            settings: Addresses, bounds and policies.
+            scorer: Opened in the thread that scores.
+            context: Of the process.
+            clock: Times frames.
+            saw: Told of every outcome, with the frame if it was scored; must not wait.
+        """
         self.health = Health()
         self.labels = LabelQueue(settings.state_dir, settings.label_queue_bytes)
         self.addresses: dict[str, str] = {}
@@ -80,6 +90,7 @@ class Station:
         self._scorer: Scorer | None = None
         self._context = context
         self._clock = clock
+        self._saw = saw
         self._capture: Capture | None = None
         self._admission = Admission()
         self._backlog: Backlog[Arrival] = Backlog(
@@ -225,6 +236,7 @@ class Station:
             receipt.stopwatch.lap("score")
             self._check_time(frame.arrival)
             self._outcomes.put(outcome)
+            self._saw(outcome, frame)
 
     def _record(self, ready: Ready) -> None:
         self._finish.work(self._outcomes, ready)
@@ -251,7 +263,8 @@ class Station:
             raise
 
     def _answer_unknown(self, receipt: Receipt, reason: Reason, detail: str) -> None:
-        self._outcomes.put(unknown(receipt, self.scorer.bundle, reason, detail))
+        self._outcomes.put(outcome := unknown(receipt, self.scorer.bundle, reason, detail))
+        self._saw(outcome, None)
 
     def _check_time(self, arrival: Arrival) -> None:
         deadline_ms = arrival.deadline_ms

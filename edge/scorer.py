@@ -1,7 +1,7 @@
 """What the station asks of whoever scores its frames, and what it is answered.
 
 On the CPU that is `edge.onnx_scorer`, on a GPU `edge.gpu_scorer`; `edge.standby` puts one in place
-of the other.
+of the other, `edge.relay` one of another bundle.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from edge.outcome import Arrival, NoScoreError
 from inspection.bundle import Bundle, Route
 from inspection.errors import InputError
+from inspection.preprocessing import Preprocessing
 from inspection.verdicts import Reason
 
 
@@ -29,12 +30,14 @@ class Question:
         product: As the camera said; None has the scorer find out.
         recognised: Whether a frame without a product is taken as it is: judged by the rows of all
             products, unless there is but one. Golden frames are.
+        made_by: What made it a canvas, where bundles may change before it is scored; else None.
     """
 
     pixels: NDArray[np.uint8]
     is_canvas: bool
     product: str | None
     recognised: bool = False
+    made_by: Preprocessing | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +140,11 @@ class Provable(Scorer, Protocol):
 
 def alike(one: Question, other: Question) -> bool:
     """Whether two frames can be scored in one batch."""
-    return one.pixels.shape == other.pixels.shape and one.is_canvas == other.is_canvas
+    return (one.pixels.shape, one.is_canvas, one.made_by) == (
+        other.pixels.shape,
+        other.is_canvas,
+        other.made_by,
+    )
 
 
 def named_route(product: str | None, bundle: Bundle) -> Route:

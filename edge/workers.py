@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from inspection.errors import DualbankError
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+NICE = 10
+"""By how much a thread that tries a bundle is nicer than the route's. While one scored every fifth
+of the time, p99 of the route rose 1.9 times with 0, 1.5 times with 10 and 2.3 times with 19 (one
+core of two threads, 60 % load): so nice a thread waits for the core while it has the interpreter.
+"""
 
 Ready = Callable[[], None]
 """A worker calls it once, when what it opened is open."""
@@ -70,3 +81,21 @@ class Worker:
         trace = None if isinstance(failure, DualbankError) else failure
         log.error("worker died", extra={"worker": self.name, "error": failure}, exc_info=trace)
         self._died(failure)
+
+
+def out_of_the_way(do: Callable[[], T]) -> T:
+    """Run something in a thread of its own that gets the core after the route's.
+
+    Threads that are started meanwhile stay as nice for good: open a scorer before.
+    """
+    with ThreadPoolExecutor(1, "trial", _step_back) as trial:
+        return trial.submit(do).result()
+
+
+def _step_back() -> None:
+    thread = threading.get_native_id()
+    try:
+        nice = os.getpriority(os.PRIO_PROCESS, thread)
+        os.setpriority(os.PRIO_PROCESS, thread, nice + NICE)
+    except OSError as error:
+        log.warning("a trial gets as much of the cores as the route", extra={"why": error})

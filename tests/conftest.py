@@ -10,7 +10,7 @@ import pytest
 
 from edge.bundle_folder import open_bundle
 from inspection.bundle import Bundle
-from tests.bundles import write_tiny_bundle
+from tests.bundles import LETTERBOX, write_tiny_bundle
 
 
 @pytest.fixture(autouse=True)
@@ -33,3 +33,15 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_bundle(tiny_folder: Path) -> Bundle:
     """The tiny bundle, read and verified."""
     return open_bundle(tiny_folder)
+
+
+@pytest.fixture(scope="session")
+def letterbox_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny bundle of another preprocessing; not to be changed."""
+    return write_tiny_bundle(tmp_path_factory.mktemp("letterbox"), LETTERBOX)
+
+
+@pytest.fixture(scope="session")
+def letterbox_bundle(letterbox_folder: Path) -> Bundle:
+    """The same, read and verified."""
+    return open_bundle(letterbox_folder)

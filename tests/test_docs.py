@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -17,6 +18,16 @@ from inspection import messages, preprocessing, verdicts, wire
 from inspection.bank import bank_to_bytes, empty_bank
 from inspection.bundle import ANY_PRODUCT
 from inspection.camera_messages import Credit, Hello
+from inspection.control_messages import (
+    ControlReply,
+    ControlRequest,
+    Flip,
+    ProbationReport,
+    ShadowReport,
+    Step,
+    SwapState,
+    Terms,
+)
 from inspection.golden import RELATIVE_TOLERANCE
 from inspection.heads import head_arrays
 from inspection.lineage import LearnedImage
@@ -36,7 +47,9 @@ from inspection.messages import FrameHeader, HeatmapHeader, RegionEntry, Verdict
 from inspection.verdicts import Reason, Verdict
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-WIRE, BUNDLE = ((DOCS / name).read_text("utf-8") for name in ("wire.md", "bundle.md"))
+WIRE, BUNDLE, SWAP = (
+    (DOCS / name).read_text("utf-8") for name in ("wire.md", "bundle.md", "swap.md")
+)
 
 PATIENCE_MS = 20_000
 
@@ -74,6 +87,13 @@ def code_below(text, heading, language):
         pytest.param(WIRE, "### Heatmap header", HeatmapHeader, id="heatmap"),
         pytest.param(WIRE, "### Hello", Hello, id="hello"),
         pytest.param(WIRE, "### Credit", Credit, id="credit"),
+        pytest.param(WIRE, "### Control request", ControlRequest, id="control request"),
+        pytest.param(WIRE, "### Terms", Terms, id="terms"),
+        pytest.param(WIRE, "### Control reply", ControlReply, id="control reply"),
+        pytest.param(WIRE, "### Swap state", SwapState, id="swap state"),
+        pytest.param(WIRE, "### Shadow report", ShadowReport, id="shadow"),
+        pytest.param(WIRE, "### Flip", Flip, id="flip"),
+        pytest.param(WIRE, "### Probation report", ProbationReport, id="probation"),
         pytest.param(BUNDLE, "### Manifest fields", Manifest, id="manifest"),
         pytest.param(BUNDLE, "### preprocessing", PreprocessingEntry, id="preprocessing"),
         pytest.param(BUNDLE, "### scoring", ScoringEntry, id="scoring"),
@@ -101,6 +121,20 @@ def test_a_field_that_is_said_to_be_always_there_is_never_nil(heading, model):
         # `v` and `regions` have a default in the code and are sent all the same.
         optional = default is None and not model.model_fields[name].is_required()
         assert optional == (presence != "always") or name in ("dtype", "live")
+
+
+def test_every_term_has_the_default_that_the_page_says():
+    for row in table_below(WIRE, "### Terms"):
+        default = getattr(Terms(), row[0].strip("`"))
+
+        assert row[4] == f"optional, {'nil' if default is None else f'{default:g}'}"
+
+
+def test_every_step_of_a_swap_is_named_and_explained():
+    (named,) = [row[3] for row in table_below(WIRE, "### Swap state") if row[0] == "`step`"]
+
+    assert [word.strip("` ") for word in named.split(",")] == list(get_args(Step))
+    assert sorted(names(table_below(SWAP, "## Steps"))) == sorted(get_args(Step))
 
 
 @pytest.mark.parametrize(

@@ -78,29 +78,31 @@ EDGE = {
         """
         cli commands.camera commands.check commands.doctor commands.ledger
         commands.ledger_tables commands.options commands.replay commands.run
-        commands.watch proof service
+        commands.swap commands.watch proof service
         """
     ),
     "assembly": named(
         """
-        check doctor pipeline player replay standby
+        check doctor pipeline player replay standby swapping
         """
     ),
     "stages": named(
         """
-        answers camera capture finishing follow gpu_scorer http_server judging
+        answers camera capture control finishing follow gpu_scorer http_server judging
         onnx_scorer preparing pulse reception watch
         """
     ),
     "tools": named(
         """
-        addresses admission backlog bank_rows bank_scan batches bundle_folder catch_up
-        decode device device_bank device_heads device_pixels findings frame_archive
-        gpu_looks graphs health imagezmq_senders intake kernels.arguments kernels.binary
-        kernels.build label_queue lane latencies ledger ledger_audit ledger_carry_over
-        ledger_export ledger_reader ledger_stats ledger_table log_lines metrics notify
-        outcome plausibility publish questions recent resize scorer settings slot
-        sockets sources stages state_dir status streams tensorrt_engine trunk workers
+        addresses admission backlog bank_rows bank_scan batches bundle_folder
+        bundle_store catch_up decode device device_bank device_heads device_pixels
+        findings first_bundle frame_archive gpu_looks graphs health imagezmq_senders
+        intake kernels.arguments kernels.binary kernels.build label_queue lane latencies
+        ledger ledger_audit ledger_carry_over ledger_export ledger_reader ledger_stats
+        ledger_table log_lines metrics notify outcome plausibility publish questions
+        recent relay resize scorer settings shadow sightings slot sockets sources stages
+        state_dir status streams swap_desk swap_report tensorrt_engine trial trunk
+        workers
         """
     ),
 }

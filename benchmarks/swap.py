@@ -1,0 +1,248 @@
+"""What a swap costs the frames that come meanwhile: latency before, during and after, in turn.
+
+    python -m benchmarks.swap RUNNING SAME_TRUNK OTHER_TRUNK IMAGES [--product NAME] [--turns 4]
+
+The station runs as its own process under a steady load; this one is camera, subscriber and
+operator. Each turn swaps from RUNNING to one of the other two and back, with steady load before and
+after, so that a machine whose speed drifts moves all of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zmq
+
+from benchmarks.recording import record
+from benchmarks.station import Line, capacity, jpeg, warm_up
+from edge.camera import Camera
+from edge.control import ask_station, control_address
+from edge.player import find_images
+from examples.demo.line import start_station
+from inspection.control_messages import AT_REST, ControlRequest, SwapState, Terms
+from inspection.messages import VERDICT_TOPIC
+
+LOAD = 0.6
+STEADY_S = 10.0
+TERMS = Terms(shadow_frames=100, shadow_s=60.0, probation_s=2.0, margin=1.0)
+LOOK_S = 0.5
+STEPS = {
+    ("verifying", "loading", "proving"): "verify, load, prove",
+    ("shadow",): "shadow",
+    ("activating", "probation"): "activation, and 2 s after it",
+}
+SILENCE_MS = 20_000
+
+
+@dataclass(slots=True)
+class Sent:
+    """When frames were sent, s, and how long their verdicts took, by `seq`."""
+
+    sent_s: dict[int, float] = field(default_factory=dict)
+    took_ms: dict[int, float] = field(default_factory=dict)
+    bundles: dict[int, str] = field(default_factory=dict)
+    unknown: int = 0
+
+    def between(self, begin_s: float, end_s: float) -> list[float]:
+        """Latencies, ms, of frames that were sent in a time."""
+        return [
+            self.took_ms[seq]
+            for seq, at in self.sent_s.items()
+            if begin_s <= at < end_s and seq in self.took_ms
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Swap:
+    """One swap: when it was asked for, when it was seen to have ended, and as what."""
+
+    kind: str
+    asked_s: float
+    ended_s: float
+    state: SwapState
+
+
+def main() -> int:
+    """Measure, print, record; 1 when a frame has no verdict or a swap did not succeed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name in ("running", "same_trunk", "other_trunk", "images"):
+        parser.add_argument(name, type=Path)
+    parser.add_argument("--product")
+    parser.add_argument(
+        "--load", type=float, default=LOAD, help="share of the capacity [%(default)s]"
+    )
+    parser.add_argument("--turns", type=int, default=4)
+    args = parser.parse_args()
+    frames = [jpeg(image.path) for image in find_images([args.images])[:64]]
+    with (
+        tempfile.TemporaryDirectory() as state,
+        start_station(args.running, Path(state), heatmaps=False) as station,
+        zmq.Context() as context,
+        context.socket(zmq.SUB) as listener,
+        Camera(station.frames, "bench", product=args.product) as camera,
+    ):
+        listener.rcvhwm = 0
+        listener.subscribe(VERDICT_TOPIC)
+        listener.connect(station.verdicts)
+        line = Line(camera, listener, frames)
+        warm_up(line)
+        rate_hz = args.load * capacity(line)["rate_hz"]
+        address = control_address(Path(state))
+        swaps: list[Swap] = []
+        with load(line, rate_hz) as sent:
+            time.sleep(STEADY_S)
+            for _ in range(args.turns):
+                for kind, bundle in (
+                    ("same trunk", args.same_trunk),
+                    ("same trunk", args.running),
+                    ("other trunk", args.other_trunk),
+                    ("other trunk", args.running),
+                ):
+                    swaps.append(_swap(address, kind, bundle))
+                    time.sleep(STEADY_S)
+    account = station.account()
+    figures = {
+        "load": args.load,
+        "rate_hz": round(rate_hz, 1),
+        "turns": args.turns,
+        "shadow_frames": TERMS.shadow_frames,
+        "sent": len(sent.sent_s),
+        "heard": len(sent.took_ms),
+        "unknown": sent.unknown,
+        "swaps": len(swaps),
+        "steps_of_swaps_s": _steps(swaps),
+        **_figures(sent, swaps),
+        "longest_gap_ms": round(_longest_gap_ms(sent), 1),
+        "station": {key: account[key] for key in ("received", "recorded", "unknown")},
+    }
+    print(json.dumps(figures, indent=1))
+    print(record("swap", figures))
+    done = all(swap.state.step == "steady" for swap in swaps)
+    return 0 if done and figures["sent"] == figures["heard"] else 1
+
+
+@contextmanager
+def load(line: Line, rate_hz: float) -> Iterator[Sent]:
+    """Send at a steady rate and hear verdicts, in threads, until the end; then hear the last."""
+    sent, ending, all_sent = Sent(), threading.Event(), threading.Event()
+
+    def send() -> None:
+        start, number = time.perf_counter(), 0
+        while not ending.is_set():
+            number += 1
+            time.sleep(max(0.0, start + number / rate_hz - time.perf_counter()))
+            seq = line.camera.sent
+            sent.sent_s[seq] = time.perf_counter()
+            line.send()
+
+    def hear() -> None:
+        while not all_sent.is_set() or len(sent.took_ms) < len(sent.sent_s):
+            said = line.hear(SILENCE_MS if all_sent.is_set() else 500)
+            if said is not None and said.seq in sent.sent_s:
+                sent.took_ms[said.seq] = 1e3 * (time.perf_counter() - sent.sent_s[said.seq])
+                sent.bundles[said.seq] = said.bundle
+                sent.unknown += said.score is None
+            elif said is None and all_sent.is_set():
+                return
+
+    sender, hearer = threading.Thread(target=send), threading.Thread(target=hear)
+    sender.start()
+    hearer.start()
+    try:
+        yield sent
+    finally:
+        ending.set()
+        sender.join()
+        all_sent.set()
+        hearer.join()
+
+
+def _swap(address: str, kind: str, bundle: Path) -> Swap:
+    asked_s = time.perf_counter()
+    request = ControlRequest(ask="swap", bundle=str(bundle.resolve()), terms=TERMS)
+    reply = ask_station(address, request, 10.0)
+    if not reply.granted:
+        raise SystemExit(reply.why)
+    while reply.state.step not in AT_REST:
+        time.sleep(LOOK_S)
+        reply = ask_station(address, ControlRequest(ask="status"), 10.0)
+    if reply.state.step != "steady":
+        raise SystemExit(f"the swap ended as {reply.state.step}: {reply.state.why}")
+    return Swap(kind, asked_s, time.perf_counter(), reply.state)
+
+
+def _figures(sent: Sent, swaps: Sequence[Swap]) -> dict[str, Any]:
+    """Latencies of frames that came in swaps of each kind and in their steps, and in between.
+
+    Ratios are of one swap and the steady times on both sides of it; given is their median.
+    """
+    steady = [sent.between(*each) for each in _steady_times(sent, swaps)]
+    rows: dict[str, list[tuple[list[float], list[float]]]] = {}
+    for number, swap in enumerate(swaps):
+        beside = steady[number] + steady[number + 1]
+        begin_s = swap.asked_s
+        whole = sent.between(begin_s, begin_s + sum(swap.state.took_s.values()))
+        rows.setdefault(f"swap, {swap.kind}", []).append((whole, beside))
+        for steps, name in STEPS.items():
+            end_s = begin_s + sum(swap.state.took_s[step] for step in steps)
+            rows.setdefault(name, []).append((sent.between(begin_s, end_s), beside))
+            begin_s = end_s
+    every = [latency for each in steady for latency in each]
+    p50, p99 = np.percentile(every, [50, 99])
+    figures = {"steady": {"frames": len(every), "p50_ms": _two(p50), "p99_ms": _two(p99)}}
+    for name, pairs in rows.items():
+        values = [latency for during, _ in pairs for latency in during]
+        ratios = np.median(
+            [
+                np.percentile(during, [50, 99]) / np.percentile(beside, [50, 99])
+                for during, beside in pairs
+                if during
+            ],
+            axis=0,
+        )
+        these = np.percentile(values, [50, 99])
+        figures[name] = {
+            "frames": len(values),
+            "p50_ms": _two(these[0]),
+            "p99_ms": _two(these[1]),
+            "p50_ratio": _two(ratios[0]),
+            "p99_ratio": _two(ratios[1]),
+        }
+    return {"latency": figures}
+
+
+def _two(value: float) -> float:
+    return round(float(value), 2)
+
+
+def _steady_times(sent: Sent, swaps: Sequence[Swap]) -> list[tuple[float, float]]:
+    begins = [min(sent.sent_s.values()), *(swap.ended_s for swap in swaps)]
+    ends = [*(swap.asked_s for swap in swaps), max(sent.sent_s.values())]
+    return list(zip(begins, ends, strict=True))
+
+
+def _steps(swaps: Sequence[Swap]) -> dict[str, float]:
+    """Median seconds of each step."""
+    steps = {step: [swap.state.took_s[step] for swap in swaps] for step in swaps[0].state.took_s}
+    return {step: round(float(np.median(seconds)), 3) for step, seconds in steps.items()}
+
+
+def _longest_gap_ms(sent: Sent) -> float:
+    """The longest time without a verdict, while frames came."""
+    heard = sorted(sent.sent_s[seq] + took / 1e3 for seq, took in sent.took_ms.items())
+    return 1e3 * float(np.diff(heard).max())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
