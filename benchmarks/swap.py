@@ -90,7 +90,7 @@ def main() -> int:
         start_station(args.running, Path(state), heatmaps=False) as station,
         zmq.Context() as context,
         context.socket(zmq.SUB) as listener,
-        Camera(station.frames, "bench", product=args.product) as camera,
+        Camera(station.cameras, "bench", product=args.product) as camera,
     ):
         listener.rcvhwm = 0
         listener.subscribe(VERDICT_TOPIC)
