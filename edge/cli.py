@@ -1,4 +1,4 @@
-"""`dualbank-edge`: run a station, play a camera, watch verdicts, check a bundle or a machine."""
+"""`dualbank-edge`: run a station, play a camera, watch or bridge verdicts, check a machine."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+from edge.commands.bridge import add_bridge
 from edge.commands.camera import add_camera
 from edge.commands.check import add_check
 from edge.commands.doctor import add_doctor
@@ -45,7 +46,7 @@ def _fail(error: DualbankError, code: int) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="dualbank-edge", description=__doc__)
     verbs = parser.add_subparsers(required=True, metavar="VERB")
-    for add in (add_run, add_camera, add_watch, add_check, add_doctor):
+    for add in (add_run, add_camera, add_watch, add_bridge, add_check, add_doctor):
         add(verbs)
     return parser
 

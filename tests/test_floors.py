@@ -43,7 +43,8 @@ MAY_IMPORT = {
         *("tensorrt_rtx_bindings", "tuf", "zmq"),
     },
     "edge": {
-        *("inspection", "cuda", "cv2", "msgpack", "numpy", "onnxruntime", "prometheus_client"),
+        *("inspection", "asyncua", "cuda", "cv2", "msgpack", "numpy", "onnxruntime", "paho"),
+        *("prometheus_client",),
         *("pycuda", "pydantic", "pydantic_settings", "rich", "tensorrt", "tensorrt_rtx"),
         *("tensorrt_rtx_bindings", "zmq"),
     },
@@ -69,22 +70,30 @@ STOREYS = ("doors", "assembly", "stages", "tools")
 EDGE = {
     "doors": {
         *("cli", "proof", "service"),
-        *("commands.camera", "commands.check", "commands.doctor", "commands.options"),
+        *(
+            "commands.bridge",
+            "commands.camera",
+            "commands.check",
+            "commands.doctor",
+            "commands.options",
+        ),
         *("commands.run", "commands.watch"),
     },
-    "assembly": {"check", "doctor", "pipeline", "player", "standby"},
+    "assembly": {
+        *("check", "doctor", "pipeline", "player", "standby"),
+        *("bridges.mqtt", "bridges.opcua"),
+    },
     "stages": {
         *("answers", "camera", "capture", "decode", "follow", "gpu_scorer", "judging"),
         *("label_queue", "ledger", "onnx_scorer", "publish", "watch"),
     },
     "tools": {
         *("addresses", "backlog", "bank_rows", "bank_scan", "batches", "bundle_folder", "catch_up"),
-        *("device",),
-        *("device_bank", "device_heads", "device_pixels", "findings", "gpu_looks", "graphs"),
-        *("health", "intake", "lane"),
+        *("bridges.latest", "bridges.levels", "bridges.serving"),
+        *("device", "device_bank", "device_heads", "device_pixels", "findings", "gpu_looks"),
+        *("graphs", "health", "intake", "lane"),
         *("log_lines", "outcome", "questions", "recent", "resize", "scorer", "settings", "slot"),
-        *("sockets",),
-        *("state_dir", "streams", "tensorrt_engine", "trunk", "workers"),
+        *("sockets", "state_dir", "streams", "tensorrt_engine", "trunk", "workers"),
         *("kernels.arguments", "kernels.binary", "kernels.build"),
     },
 }
@@ -98,6 +107,7 @@ CATCHES_ALL = {"Exception", "BaseException"}
 # Where a package is called otherwise than what installs it.
 DISTRIBUTION = {
     "cuda": "cuda-bindings",
+    "paho": "paho-mqtt",
     "cv2": "opencv-python-headless",
     "prometheus_client": "prometheus-client",
     "pydantic_settings": "pydantic-settings",
@@ -111,7 +121,7 @@ EXTRAS = {
     "trainer": ("train",),
     "calibration": ("calibrate",),
     "deploy": ("deploy",),
-    "edge": ("edge", "gpu"),
+    "edge": ("edge", "gpu", "bridges"),
 }
 
 # --- the rules ------------------------------------------------------------------------------------
