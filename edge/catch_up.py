@@ -6,14 +6,14 @@ import hashlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import zmq
 
 from edge.health import is_milestone
-from edge.sockets import connect, socket
+from edge.sockets import connect, context, socket
 from inspection.messages import VERDICT_TOPIC, VerdictMessage, decode_verdict
 from inspection.station_messages import CatchUpRequest, decode_catch_up_answer
 from inspection.wire import Buffer, MessageError, pack
@@ -87,10 +87,15 @@ class CatchUp:
         self._stopping = stopping
         self._unanswered = 0
 
-    def ask(self, request: CatchUpRequest) -> Page | None:
-        """Ask until there is an answer, for as long as it takes; None when stopped."""
+    def ask(self, request: CatchUpRequest) -> Generator[None, None, Page | None]:
+        """Ask until there is an answer, for as long as it takes, and yield while there is none.
+
+        Returns:
+            The answer; None when stopped.
+        """
         while not self._stopping.is_set():
-            if page := self._asked_once(request):
+            page = yield from self._asked_once(request)
+            if page is not None:
                 self._unanswered = 0
                 return page
             self._unanswered += 1
@@ -98,19 +103,37 @@ class CatchUp:
                 log.warning("catch-up is not answered", extra={"requests": self._unanswered})
         return None
 
-    def _asked_once(self, request: CatchUpRequest) -> Page | None:
+    def _asked_once(self, request: CatchUpRequest) -> Generator[None, None, Page | None]:
         until, is_sent = time.monotonic() + ANSWER_S, False
         while time.monotonic() < until and not self._stopping.is_set():
-            if not is_sent:
-                if self._requests.poll(POLL_MS, zmq.POLLOUT):
-                    self._requests.send(pack(request))
-                    is_sent = True
-            elif self._requests.poll(POLL_MS):
+            if not self._requests.poll(POLL_MS, zmq.POLLIN if is_sent else zmq.POLLOUT):
+                yield None
+            elif not is_sent:
+                self._requests.send(pack(request))
+                is_sent = True
+            else:
                 if page := _page_in(self._requests.recv_multipart()):
                     return page
                 is_sent = False
                 self._stopping.wait(POLL_MS / 1000)
+                yield None
         return None
+
+
+def last_by_camera(address: str, stopping: threading.Event, secure: Secure = plain) -> Page | None:
+    """Ask for the last verdict of each camera, for as long as it takes; None when stopped.
+
+    Raises:
+        StationError: Not an address.
+    """
+    with context() as owner, open_catch_up(owner, address, stopping, secure) as asked:
+        answer = asked.ask(CatchUpRequest(last_by_camera=True))
+        while True:
+            try:
+                next(answer)
+            except StopIteration as ended:
+                page: Page | None = ended.value
+                return page
 
 
 @contextmanager

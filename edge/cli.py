@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+from edge.commands.bridge import add_bridge
 from edge.commands.camera import add_camera
 from edge.commands.check import add_check
 from edge.commands.doctor import add_doctor
@@ -49,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="dualbank-edge", description=__doc__)
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     for add in (
-        *(add_run, add_camera, add_watch, add_swap, add_check, add_doctor),
+        *(add_run, add_camera, add_watch, add_bridge, add_swap, add_check, add_doctor),
         *(add_ledger, add_replay),
     ):
         add(verbs)

@@ -63,7 +63,7 @@ def follow(
     heartbeats: Literal[True],
     stopping: threading.Event | None = ...,
     secure: Secure = ...,
-) -> Iterator[VerdictMessage | Heartbeat]: ...
+) -> Iterator[VerdictMessage | Heartbeat | None]: ...
 
 
 def follow(
@@ -75,7 +75,7 @@ def follow(
     heartbeats: bool = False,
     stopping: threading.Event | None = None,
     secure: Secure = plain,
-) -> Iterator[VerdictMessage | Heartbeat]:
+) -> Iterator[VerdictMessage | Heartbeat | None]:
     """Give every verdict of a station once, in order of `station_seq`, without gaps.
 
     A slow reader, a lost connection, a restart of the station and a verdict that nobody heard all
@@ -89,7 +89,8 @@ def follow(
         catch_up: The station's address of this name.
         after: Begin behind this number; None begins with what comes next.
         silence_s: End after so long without a verdict; None follows for ever.
-        heartbeats: Also give heartbeats, each after the verdicts that it counts.
+        heartbeats: Also give heartbeats, each after the verdicts that it counts, and None about
+            every 100 ms while nothing comes.
         stopping: Set it in another thread to end.
         secure: Encrypts a socket before it connects.
 
@@ -112,7 +113,7 @@ def follow(
             if isinstance(said, VerdictMessage):
                 yield said
                 said_at = time.monotonic()
-            elif heartbeats and said is not None:
+            elif heartbeats:
                 yield said
             if silence_s is not None and time.monotonic() - said_at >= silence_s:
                 return
@@ -145,32 +146,32 @@ class _Follower:
                 continue
             yield from self._beat(said) if isinstance(said, Heartbeat) else self._heard(said)
 
-    def _heard(self, record: Record) -> Iterator[VerdictMessage]:
+    def _heard(self, record: Record) -> Iterator[VerdictMessage | None]:
         if self._last is None:
             self._last = record.number - 1
         if self._given.get(record.number, record.digest) != record.digest:
-            self._go_back()
+            yield from self._go_back()
         if record.number > self._last + 1:
             yield from self._fill(record.number - 1)
         if record.number == self._last + 1:
             yield from self._give(record)
 
-    def _beat(self, heartbeat: Heartbeat) -> Iterator[VerdictMessage | Heartbeat]:
+    def _beat(self, heartbeat: Heartbeat) -> Iterator[VerdictMessage | Heartbeat | None]:
         restarted = heartbeat.session != (self._session or heartbeat.session)
         self._session = heartbeat.session
         if self._last is None:
             self._last = heartbeat.station_seq
         if restarted or heartbeat.station_seq < self._last:
-            self._go_back()
+            yield from self._go_back()
         if heartbeat.station_seq > self._last:
             yield from self._fill(heartbeat.station_seq)
         yield heartbeat
 
-    def _fill(self, up_to: int | None) -> Iterator[VerdictMessage]:
+    def _fill(self, up_to: int | None) -> Iterator[VerdictMessage | None]:
         """Fetch what follows the last one given, at least up to a number; None: all there is."""
         assert self._last is not None
         while up_to is None or self._last < up_to:
-            page = self._asked.ask(CatchUpRequest(after=self._last, most=PAGE))
+            page = yield from self._asked.ask(CatchUpRequest(after=self._last, most=PAGE))
             if page is None:
                 return
             before = self._last
@@ -179,7 +180,7 @@ class _Follower:
                     yield from self._give(record)
             if self._last == before:
                 if page.last < before:
-                    self._go_back()
+                    yield from self._go_back()
                 elif page.last > before or up_to is not None:
                     # Published and not in the ledger, or there and no verdict: never for ever.
                     self._last = page.last if up_to is None else up_to
@@ -200,12 +201,12 @@ class _Follower:
             self._given.popitem(last=False)
         yield record.message
 
-    def _go_back(self) -> None:
+    def _go_back(self) -> Iterator[None]:
         """Return to the last verdict that the ledger still has as it was given."""
         assert self._last is not None
         theirs: dict[int, bytes] = {}
         at = max(0, min(self._given, default=self._last) - 1)
-        while page := self._asked.ask(CatchUpRequest(after=at, most=MOST_RECORDS)):
+        while page := (yield from self._asked.ask(CatchUpRequest(after=at, most=MOST_RECORDS))):
             theirs |= {record.number: record.digest for record in page.records}
             at = max(theirs, default=self._last)
             if not page.more or not page.records or at >= self._last:

@@ -43,7 +43,8 @@ MAY_IMPORT = {
         *("tensorrt_rtx_bindings", "tuf", "zmq"),
     },
     "edge": {
-        *("inspection", "cuda", "cv2", "msgpack", "numpy", "onnxruntime", "prometheus_client"),
+        *("inspection", "asyncua", "cuda", "cv2", "msgpack", "numpy", "onnxruntime", "paho"),
+        *("prometheus_client",),
         *("pycuda", "pydantic", "pydantic_settings", "rich", "tensorrt", "tensorrt_rtx"),
         *("tensorrt_rtx_bindings", "zmq"),
     },
@@ -76,14 +77,14 @@ def named(modules: str) -> set[str]:
 EDGE = {
     "doors": named(
         """
-        cli commands.camera commands.check commands.doctor commands.ledger
-        commands.ledger_tables commands.options commands.replay commands.run
-        commands.swap commands.watch proof service
+        cli commands.bridge commands.camera commands.check commands.doctor
+        commands.ledger commands.ledger_tables commands.options commands.replay
+        commands.run commands.swap commands.watch proof service
         """
     ),
     "assembly": named(
         """
-        check doctor pipeline player replay standby swapping
+        bridges.mqtt bridges.opcua check doctor pipeline player replay standby swapping
         """
     ),
     "stages": named(
@@ -94,15 +95,15 @@ EDGE = {
     ),
     "tools": named(
         """
-        addresses admission backlog bank_rows bank_scan batches bundle_folder
-        bundle_store catch_up decode device device_bank device_heads device_pixels
-        findings first_bundle frame_archive gpu_looks graphs health imagezmq_senders
-        intake kernels.arguments kernels.binary kernels.build label_queue lane latencies
-        ledger ledger_audit ledger_carry_over ledger_export ledger_reader ledger_stats
-        ledger_table log_lines metrics notify outcome plausibility publish questions
-        recent relay resize scorer settings shadow sightings slot sockets sources stages
-        state_dir status streams swap_desk swap_report tensorrt_engine trial trunk
-        workers
+        addresses admission backlog bank_rows bank_scan batches bridges.latest
+        bridges.levels bridges.serving bundle_folder bundle_store catch_up decode device
+        device_bank device_heads device_pixels findings first_bundle frame_archive
+        gpu_looks graphs health imagezmq_senders intake kernels.arguments kernels.binary
+        kernels.build label_queue lane latencies ledger ledger_audit ledger_carry_over
+        ledger_export ledger_reader ledger_stats ledger_table log_lines metrics notify
+        outcome plausibility publish questions recent relay resize scorer settings
+        shadow sightings slot sockets sources stages state_dir status streams swap_desk
+        swap_report tensorrt_engine trial trunk workers
         """
     ),
 }
@@ -116,6 +117,7 @@ CATCHES_ALL = {"Exception", "BaseException"}
 # Where a package is called otherwise than what installs it.
 DISTRIBUTION = {
     "cuda": "cuda-bindings",
+    "paho": "paho-mqtt",
     "cv2": "opencv-python-headless",
     "prometheus_client": "prometheus-client",
     "pydantic_settings": "pydantic-settings",
@@ -129,7 +131,7 @@ EXTRAS = {
     "trainer": ("train",),
     "calibration": ("calibrate",),
     "deploy": ("deploy",),
-    "edge": ("edge", "gpu"),
+    "edge": ("edge", "gpu", "bridges"),
 }
 
 # --- the rules ------------------------------------------------------------------------------------

@@ -58,7 +58,7 @@ def listening(station: FakeStation, after: int | None = None) -> Iterator[Listen
             ):
                 if isinstance(said, Heartbeat):
                     listener.beats.append(said)
-                else:
+                elif said is not None:
                     listener.heard.append(said)
                 assert listener.may_go_on.wait(PATIENCE_S)
         except BaseException as failure:

@@ -22,8 +22,9 @@ from inspection.control_messages import AT_REST, ControlRequest, Step, SwapState
 from inspection.messages import VerdictMessage
 from inspection.verdicts import Verdict
 from tests.bundles import TILES, good_frame, write_tiny_bundle
+from tests.edge.ledgers import messages_in
 from tests.line.processes import PATIENCE_S, ROOT, Listener, StationProcess
-from tests.line.test_station import assert_adds_up, ledger_rows
+from tests.line.test_station import assert_adds_up
 from tests.swapped_bundles import with_thresholds, with_wrong_golden_answers
 
 RATE_HZ = 50.0
@@ -122,7 +123,7 @@ def test_a_bundle_takes_over_between_two_frames_and_none_is_lost(
     assert state.shadow.compared == 20
     assert judges(feed) == [open_bundle(tiny_folder).id, open_bundle(new).id]
     assert {said.verdict for said in feed.heard} == {Verdict.PASS}
-    assert {row["bundle"] for row in ledger_rows(tmp_path / "state")} == set(judges(feed))
+    assert {each.bundle for each in messages_in(tmp_path / "state")} == set(judges(feed))
 
 
 def test_what_is_refused_is_never_heard_of(
