@@ -48,7 +48,7 @@ class AllowList:
         self._seen: object = None
         self._keys: frozenset[bytes] = frozenset()
 
-    def keys(self) -> frozenset[bytes]:
+    def now(self) -> frozenset[bytes]:
         """Give the public keys (Z85); the folder is read again if it has changed."""
         seen = self._look()
         if seen != self._seen:
@@ -92,7 +92,7 @@ class Gate:
             domain: The role's; what ZeroMQ calls it.
             key: Public, Z85.
         """
-        if key in self._allowed.keys():
+        if key in self._allowed.now():
             self._health.count(ALLOWED[self._role])
             return True
         refused = self._health.count(REFUSED[self._role])
@@ -127,7 +127,7 @@ def open_access(
     answering = ThreadAuthenticator(context, log=log)
     for role in Role:
         allowed = AllowList(keys / role.value)
-        if not allowed.keys():
+        if not allowed.now():
             log.warning("no key may enter", extra={"role": role.value, "keys": keys})
         answering.configure_curve_callback(role.value, Gate(role, allowed, health))
     answering.start()

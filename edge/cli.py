@@ -1,4 +1,4 @@
-"""`dualbank-edge`: run a station, play a camera, watch verdicts, check a bundle or a machine."""
+"""`dualbank-edge`: run a station, play a camera, watch verdicts, look at bundles, machines, keys."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from edge.commands.camera import add_camera
 from edge.commands.check import add_check
 from edge.commands.doctor import add_doctor
+from edge.commands.keys import add_keys
 from edge.commands.options import DONE, FAILED, GATE, USAGE
 from edge.commands.run import add_run
 from edge.commands.watch import add_watch
@@ -45,7 +46,7 @@ def _fail(error: DualbankError, code: int) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="dualbank-edge", description=__doc__)
     verbs = parser.add_subparsers(required=True, metavar="VERB")
-    for add in (add_run, add_camera, add_watch, add_check, add_doctor):
+    for add in (add_run, add_camera, add_watch, add_check, add_doctor, add_keys):
         add(verbs)
     return parser
 

@@ -66,7 +66,7 @@ class CurveKeys:
     server_key: bytes
 
 
-def client_keys(secret_file: Path, station_file: Path) -> CurveKeys:
+def read_client_keys(secret_file: Path, station_file: Path) -> CurveKeys:
     """Read what a peer enters with.
 
     Args:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import zmq
+from zmq.utils.monitor import parse_monitor_message
 
 from edge.addresses import connected_addresses
 from edge.keys import CurveKeys, KeyPair, Role
@@ -38,6 +39,10 @@ TOPIC_BYTES = 1024
 """Of a subscription: a camera's name is at most 128 characters of 4 bytes."""
 
 _MOST = (1 << 63) - 1
+
+# After these a client's ZeroMQ gives up, so that no more than one comes of an address: nothing
+# piles up where nobody looks.
+_REFUSED = zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,13 +159,43 @@ def apply_client_keys(opened: zmq.Socket[bytes], keys: CurveKeys | None) -> None
     """Encrypt what a socket will connect to; None leaves it plain.
 
     A station that does not allow the key says so once, and ZeroMQ does not try again: the socket
-    is of no more use, even if the key is allowed later. See `refused`.
+    is of no more use, even if the key is allowed later. `refusals` tells.
     """
     if keys is None:
         return
     opened.curve_publickey = keys.public_key
     opened.curve_secretkey = keys.secret_key
     opened.curve_serverkey = keys.server_key
+
+
+@contextmanager
+def refusals(opened: zmq.Socket[bytes], address: str) -> Iterator[Callable[[], None]]:
+    """Watch a socket that is to connect.
+
+    Yields:
+        A check that raises StationError once the station has refused it for good.
+    """
+    monitor = opened.get_monitor_socket(_REFUSED)
+    try:
+        yield lambda: _check_refused(monitor, address)
+    finally:
+        opened.disable_monitor()
+        monitor.close()
+
+
+def _check_refused(monitor: zmq.Socket[bytes], address: str) -> None:
+    if not monitor.poll(0):
+        return
+    event = parse_monitor_message(monitor.recv_multipart())["event"]
+    if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+        raise StationError(
+            f"{address} does not let this key in: it is not in the station's folder of keys for "
+            "this socket; see dualbank-edge keys list there"
+        )
+    raise StationError(
+        f"{address} encrypts and this side does not, or the other way round; "
+        "give both --key and --station-key where the station has keys"
+    )
 
 
 def _serve_encrypted(opened: zmq.Socket[bytes], keys: KeyPair, role: Role) -> None:

@@ -69,8 +69,8 @@ STOREYS = ("doors", "assembly", "stages", "tools")
 EDGE = {
     "doors": {
         *("cli", "proof", "service"),
-        *("commands.camera", "commands.check", "commands.doctor", "commands.options"),
-        *("commands.run", "commands.watch"),
+        *("commands.camera", "commands.check", "commands.doctor", "commands.keys"),
+        *("commands.options", "commands.run", "commands.watch"),
     },
     "assembly": {"check", "doctor", "pipeline", "player", "standby"},
     "stages": {
@@ -78,9 +78,18 @@ EDGE = {
         *("onnx_scorer", "publish", "watch"),
     },
     "tools": {
-        *("addresses", "backlog", "bank_rows", "bank_scan", "batches", "bundle_folder", "device"),
-        *("device_bank", "device_heads", "device_pixels", "findings", "gpu_looks", "graphs"),
-        *("health", "intake", "lane"),
+        *(
+            "access",
+            "addresses",
+            "backlog",
+            "bank_rows",
+            "bank_scan",
+            "batches",
+            "bundle_folder",
+            "device",
+        ),
+        *("device_bank", "device_heads", "device_pixels", "findings", "gpu_looks"),
+        *("graphs", "health", "intake", "key_looks", "keys", "lane", "peers"),
         *("log_lines", "outcome", "resize", "scorer", "settings", "slot", "sockets"),
         *("state_dir", "streams", "tensorrt_engine", "trunk", "workers"),
         *("kernels.arguments", "kernels.binary", "kernels.build"),
