@@ -1,4 +1,4 @@
-"""`dualbank-edge`: run a station, play a camera, watch verdicts, look at bundles, machines, keys."""
+"""`dualbank-edge`: run a station, play a camera, watch verdicts, check bundle or machine, keys."""
 
 from __future__ import annotations
 

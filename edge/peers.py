@@ -149,9 +149,18 @@ class Peers:
 
     def work(self, ready: Ready) -> None:
         """Count until the end."""
-        poller = zmq.Poller()
-        tallies: dict[zmq.Socket[bytes], Tally] = {}
         ready()
+        tallies: dict[zmq.Socket[bytes], Tally] = {}
+        try:
+            self._count(tallies)
+        except zmq.ContextTerminated:
+            # The context waits for what is still open of it; its sockets send and take no more.
+            for monitor in [*tallies, *(each for each, _ in self._joining)]:
+                monitor.close()
+            raise
+
+    def _count(self, tallies: dict[zmq.Socket[bytes], Tally]) -> None:
+        poller = zmq.Poller()
         while not (self._stopping and not tallies and not self._joining):
             while self._joining:
                 monitor, name = self._joining.popleft()
@@ -168,7 +177,7 @@ class Peers:
 
 @contextmanager
 def open_peers(health: Health, died: Callable[[BaseException], None]) -> Iterator[Peers]:
-    """Count peers in a thread until the end; the sockets must be closed before.
+    """Count peers in a thread until the end; sockets are closed before it, their context after.
 
     Args:
         health: Counts.

@@ -78,16 +78,8 @@ EDGE = {
         *("onnx_scorer", "publish", "watch"),
     },
     "tools": {
-        *(
-            "access",
-            "addresses",
-            "backlog",
-            "bank_rows",
-            "bank_scan",
-            "batches",
-            "bundle_folder",
-            "device",
-        ),
+        *("access", "addresses", "backlog", "bank_rows", "bank_scan", "batches"),
+        *("bundle_folder", "device"),
         *("device_bank", "device_heads", "device_pixels", "findings", "gpu_looks"),
         *("graphs", "health", "intake", "key_looks", "keys", "lane", "peers"),
         *("log_lines", "outcome", "resize", "scorer", "settings", "slot", "sockets"),
