@@ -78,7 +78,7 @@ def wrong_in_connected(address: str) -> str | None:
 def wrong_in_http(address: str) -> str | None:
     """Say what a web server of the station cannot bind to; None if nothing is wrong."""
     host, port = _split(address)
-    if not host or not _is_port(port):
+    if not host or "/" in host or not _is_port(port):
         return "expected host:port, for instance 127.0.0.1:8787"
     return _wrong_in_host(host)
 

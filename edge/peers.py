@@ -72,25 +72,30 @@ class Tally:
     """Counts the peers of one socket.
 
     ZeroMQ tells which connection began and which ended, but not which of them shook hands or was
-    refused: that is concluded from the order. Each refusal it tells of is followed by one end. An
-    end that follows neither, of a connection since whose beginning nobody shook hands, is of one
-    that was refused without a word.
+    refused: that is concluded from the order. A connection since whose beginning nobody shook hands
+    is not in; if it ends and no refusal is left that was told of, it was refused without a word.
+    Of others, the sums are right when all is quiet, whichever of them a refusal was of.
     """
 
     def __init__(self, health: Health, name: str) -> None:
         self._health = health
         self._name = name
         self._greeted = 0
+        # Refusals that were told of, and whose connection has not ended.
         self._told = 0
         # By descriptor, how many had shaken hands when it was accepted; as many as are open.
         self._began: dict[int, int] = {}
+        # How many of these were accepted since the last of all shook hands.
+        self._new = 0
 
     def count(self, event: int, value: int) -> None:
         """Count an event of ZeroMQ; `value` is a descriptor, an error or a protocol's code."""
         if event == zmq.EVENT_ACCEPTED:
             self._began[value] = self._greeted
+            self._new += 1
         elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             self._greeted += 1
+            self._new = 0
             self._health.count("connected")
         elif event == zmq.EVENT_DISCONNECTED:
             self._end(self._began.pop(value, self._greeted - 1))
@@ -103,9 +108,12 @@ class Tally:
             self._refuse(_why(event, value))
 
     def _end(self, greeted_before: int) -> None:
-        if self._told:
+        is_new = greeted_before == self._greeted
+        self._new -= is_new
+        # Refusals that may be of new ones are left to them.
+        if self._told > (0 if is_new else self._new):
             self._told -= 1
-        elif greeted_before == self._greeted:
+        elif is_new:
             self._refuse(Refusal.GARBAGE)
         else:
             self._health.count("disconnected")
@@ -123,6 +131,7 @@ class Peers:
         self._health = health
         self._joining: deque[tuple[zmq.Socket[bytes], str]] = deque()
         self._numbers = itertools.count()
+        self._tallies: dict[zmq.Socket[bytes], Tally] = {}
         self._stopping = False
 
     def watch(self, opened: zmq.Socket[bytes], name: str) -> None:
@@ -147,31 +156,26 @@ class Peers:
         """Let `work` end when the last socket is closed; call it when all are."""
         self._stopping = True
 
+    def close(self) -> None:
+        """Let go of what is still watched, after the end of a thread that died."""
+        for monitor in [*self._tallies, *(each for each, _ in self._joining)]:
+            monitor.close()
+
     def work(self, ready: Ready) -> None:
         """Count until the end."""
-        ready()
-        tallies: dict[zmq.Socket[bytes], Tally] = {}
-        try:
-            self._count(tallies)
-        except zmq.ContextTerminated:
-            # The context waits for what is still open of it; its sockets send and take no more.
-            for monitor in [*tallies, *(each for each, _ in self._joining)]:
-                monitor.close()
-            raise
-
-    def _count(self, tallies: dict[zmq.Socket[bytes], Tally]) -> None:
         poller = zmq.Poller()
-        while not (self._stopping and not tallies and not self._joining):
+        ready()
+        while not (self._stopping and not self._tallies and not self._joining):
             while self._joining:
                 monitor, name = self._joining.popleft()
                 poller.register(monitor, zmq.POLLIN)
-                tallies[monitor] = Tally(self._health, name)
+                self._tallies[monitor] = Tally(self._health, name)
             for monitor, _ in poller.poll(POLL_MS):
                 told = parse_monitor_message(monitor.recv_multipart())
-                tallies[monitor].count(told["event"], told["value"])
+                self._tallies[monitor].count(told["event"], told["value"])
                 if told["event"] == zmq.EVENT_MONITOR_STOPPED:
                     poller.unregister(monitor)
-                    del tallies[monitor]
+                    del self._tallies[monitor]
                     monitor.close()
 
 
@@ -189,7 +193,9 @@ def open_peers(health: Health, died: Callable[[BaseException], None]) -> Iterato
         yield peers
     finally:
         peers.stop()
-        if not worker.join(JOIN_S):
+        if worker.join(JOIN_S):
+            peers.close()
+        else:
             log.error("a socket was left open")
 
 

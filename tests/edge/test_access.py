@@ -272,12 +272,13 @@ HELLO_BYTES, WELCOME_BYTES = 2 + 200, 2 + 168
 @pytest.mark.parametrize(
     ("waits_for", "counted"),
     [
-        pytest.param(0, "refused_garbage", id="all at once"),
-        pytest.param(len(GREETING) + WELCOME_BYTES, "refused_wrong_keys", id="in its turn"),
+        # Whether the welcome has been said when the rest is read is ZeroMQ's to know.
+        pytest.param(0, {"refused_garbage", "refused_wrong_keys"}, id="all at once"),
+        pytest.param(len(GREETING) + WELCOME_BYTES, {"refused_wrong_keys"}, id="in its turn"),
     ],
 )
 def test_a_handshake_that_was_overheard_opens_nothing_when_it_is_played_again(
-    frames: Bound, left: CurveKeys, health: Health, waits_for: int, counted: str
+    frames: Bound, left: CurveKeys, health: Health, waits_for: int, counted: set[str]
 ) -> None:
     opened, address = frames
     with Tap(address) as tap, peer(zmq.PUSH, tap.address, left) as camera:
@@ -295,7 +296,7 @@ def test_a_handshake_that_was_overheard_opens_nothing_when_it_is_played_again(
         attacker.sendall(tap.said[len(GREETING) + HELLO_BYTES :])
         assert is_hung_up_on(attacker)
 
-    until(lambda: health.count(counted, 0) == 1)
+    until(lambda: sum(health.count(each, 0) for each in counted) == 1)
     assert_serves(frames, left)
     assert not opened.poll(0)
 
