@@ -22,8 +22,7 @@ import zmq
 from edge.health import Clock, Health, is_milestone
 from edge.questions import Questions
 from edge.recent import RecentVerdicts
-from edge.settings import StationSettings
-from edge.sockets import bind, socket
+from edge.sockets import StationSockets
 from edge.workers import Ready
 from inspection.errors import DualbankError
 from inspection.station_messages import (
@@ -34,7 +33,7 @@ from inspection.station_messages import (
     decode_catch_up,
     decode_reject_question,
 )
-from inspection.wire import MAX_HEADER_BYTES, Buffer, MessageError, pack
+from inspection.wire import Buffer, MessageError, pack
 
 log = logging.getLogger(__name__)
 
@@ -52,12 +51,6 @@ QUESTIONS_A_TURN = 64
 long as a thousand rows."""
 
 IDLE_MS = 1000
-
-# ZeroMQ takes from peers in turn, a message each: with few of each waiting, a peer that asks
-# without end costs another no more than its own turn. One that does not read its answers loses
-# them: those of a request to catch up are large.
-_CATCH_UP = {zmq.RCVHWM: 8, zmq.SNDHWM: 4, zmq.MAXMSGSIZE: MAX_HEADER_BYTES}
-_REJECT = {zmq.RCVHWM: 64, zmq.SNDHWM: 256, zmq.MAXMSGSIZE: MAX_HEADER_BYTES}
 
 
 class Recorded(Protocol):
@@ -104,16 +97,14 @@ class Answers:
 
     def __init__(
         self,
-        context: zmq.Context[zmq.Socket[bytes]],
-        settings: StationSettings,
+        sockets: StationSockets,
         open_reader: Callable[[], AbstractContextManager[Reader]],
         recent: RecentVerdicts,
         health: Health,
         clock: Clock = time.monotonic_ns,
     ) -> None:
         self.catch_up_address = self.reject_address = ""
-        self._context = context
-        self._settings = settings
+        self._sockets = sockets
         self._open_reader = open_reader
         self._recent = recent
         self._health = health
@@ -131,12 +122,10 @@ class Answers:
         """
         with (
             self._open_reader() as reader,
-            socket(self._context, zmq.ROUTER, _CATCH_UP) as catch_up,
-            socket(self._context, zmq.ROUTER, _REJECT) as reject,
+            self._sockets.open("catch_up") as (catch_up, self.catch_up_address),
+            self._sockets.open("reject") as (reject, self.reject_address),
             self._awake() as woken,
         ):
-            self.catch_up_address = bind(catch_up, self._settings.catch_up)
-            self.reject_address = bind(reject, self._settings.reject)
             ready()
             poller = zmq.Poller()
             for each in (catch_up, reject, woken):

@@ -9,7 +9,8 @@ from functools import partial
 
 from edge.backlog import Handover
 from edge.outcome import NoScoreError
-from edge.scorer import Answer, PreparedFrame, Scorer, alike
+from edge.scorer import Answer, Scorer, alike
+from edge.self_test import Waiting
 from edge.streams import POLL_S
 from inspection.verdicts import Reason
 
@@ -19,9 +20,9 @@ IDLE_S = 0.02
 
 def score_all(
     scorer: Scorer,
-    frames: Handover[PreparedFrame],
-    admit: Callable[[PreparedFrame], bool],
-    answer: Callable[[PreparedFrame, Answer], None],
+    frames: Handover[Waiting],
+    admit: Callable[[Waiting], bool],
+    answer: Callable[[Waiting, Answer], None],
 ) -> None:
     """Score until the frames are closed and all of them are answered.
 
@@ -34,8 +35,8 @@ def score_all(
     Raises:
         BaseException: What the scorer raised; every admitted frame has been answered before.
     """
-    taken: list[PreparedFrame] = []
-    under_way: deque[list[PreparedFrame]] = deque()
+    taken: list[Waiting] = []
+    under_way: deque[list[Waiting]] = deque()
     try:
         while True:
             scorer.tend()
@@ -70,7 +71,7 @@ def score_all(
         raise
 
 
-def _how_many(waiting: Sequence[PreparedFrame], scorer: Scorer, ahead: int) -> int:
+def _how_many(waiting: Sequence[Waiting], scorer: Scorer, ahead: int) -> int:
     """Choose the largest batch of the first frames that can share one and are still in time.
 
     Args:
@@ -78,18 +79,11 @@ def _how_many(waiting: Sequence[PreparedFrame], scorer: Scorer, ahead: int) -> i
         scorer: Knows how long a batch takes.
         ahead: Batches under way, which are scored first.
     """
-    chosen, remaining_ms = 1, _remaining_ms(waiting[0])
+    chosen, remaining_ms = 1, waiting[0].remaining_ms
     for count, frame in enumerate(waiting[1 : scorer.most_frames], start=2):
-        remaining_ms = min(remaining_ms, _remaining_ms(frame))
+        remaining_ms = min(remaining_ms, frame.remaining_ms)
         late = remaining_ms < (1 + ahead) * scorer.expected_ms(count)
         if late or not alike(waiting[0].question, frame.question):
             break
         chosen = count
     return chosen
-
-
-def _remaining_ms(frame: PreparedFrame) -> float:
-    deadline_ms = frame.arrival.deadline_ms
-    if deadline_ms is None:
-        return float("inf")
-    return deadline_ms - frame.arrival.receipt.stopwatch.total_ms

@@ -12,19 +12,11 @@ from contextlib import ExitStack, closing, contextmanager
 from socket import socketpair
 
 import zmq
-from zmq.utils.monitor import parse_monitor_message
 
 from edge.admission import Incoming, Origin
-from edge.health import Clock, Health
-from edge.settings import StationSettings
-from edge.sockets import bind, connect, socket
+from edge.health import Clock
+from edge.sockets import StationSockets
 from inspection.wire import Buffer
-
-# Per camera, on top of the kernel's buffers: the backlog is where frames wait, because it counts.
-RECEIVE_HIGH_WATER = 8
-
-# Verdicts that wait for a camera that does not read. More are dropped: it will ask for them.
-SEND_HIGH_WATER = 1024
 
 # A frame has two parts. One more is kept, so that a message of a million is not one of two.
 MOST_PARTS = 3
@@ -42,8 +34,6 @@ may take a while to bring what the kernel holds."""
 DRAIN_MS = 2000
 """At a stop, how long a camera that never falls silent is listened to."""
 
-_WATCHED = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
-
 
 class Capture:
     """The sockets that frames come from. All but `tell` belong to the thread that opened it.
@@ -52,12 +42,10 @@ class Capture:
         addresses: By transport, where cameras connect to.
     """
 
-    def __init__(self, health: Health, clock: Clock) -> None:
+    def __init__(self, clock: Clock) -> None:
         self.addresses: dict[str, str] = {}
-        self._health = health
         self._clock = clock
         self._sockets: dict[str, zmq.Socket[bytes]] = {}
-        self._monitors: list[zmq.Socket[bytes]] = []
         self._poller = zmq.Poller()
         self._held: set[str] = set()
         self._answers: deque[tuple[Origin, list[Buffer]]] = deque()
@@ -71,9 +59,6 @@ class Capture:
         self.addresses[transport] = address
         self._sockets[transport] = opened
         self._poller.register(opened, zmq.POLLIN)
-        monitor = opened.get_monitor_socket(_WATCHED)
-        self._monitors.append(monitor)
-        self._poller.register(monitor, zmq.POLLIN)
 
     def messages(
         self, stopping: threading.Event, failed: threading.Event
@@ -91,9 +76,6 @@ class Capture:
             ready = dict(self._poller.poll(HELD_MS if self._held else POLL_MS))
             now_ns = self._clock()
             self._send_answers()
-            for monitor in self._monitors:
-                if monitor in ready:
-                    self._count_peers(monitor)
             came = [name for name, each in self._sockets.items() if each in ready]
             if stopping.is_set():
                 stopped_ns = stopped_ns or now_ns
@@ -137,10 +119,6 @@ class Capture:
     def close(self) -> None:
         """Send the last answers, and give the sockets back to whoever opened them."""
         self._send_answers()
-        for each in self._sockets.values():
-            each.disable_monitor()
-        for monitor in self._monitors:
-            monitor.close()
         self._bell.close()
         self._ear.close()
 
@@ -169,25 +147,13 @@ class Capture:
         except BlockingIOError:
             return
 
-    def _count_peers(self, monitor: zmq.Socket[bytes]) -> None:
-        event = parse_monitor_message(monitor.recv_multipart())["event"]
-        gone = event == zmq.EVENT_DISCONNECTED
-        self._health.count("disconnected" if gone else "connected")
-
-
-_BOUND = (("cameras", zmq.ROUTER), ("frames", zmq.PULL), ("imagezmq", zmq.ROUTER))
 
 # What comes before the message: who sends it, and for REQ an empty part.
 _ENVELOPE = {"cameras": 1, "frames": 0, "imagezmq": 2, "imagezmq_from": 0}
 
 
 @contextmanager
-def open_capture(
-    context: zmq.Context[zmq.Socket[bytes]],
-    settings: StationSettings,
-    health: Health,
-    clock: Clock,
-) -> Iterator[Capture]:
+def open_capture(sockets: StationSockets, clock: Clock) -> Iterator[Capture]:
     """Bind the sockets for frames.
 
     A part above `max_message_bytes` is refused by ZeroMQ as soon as its length is announced: it
@@ -196,20 +162,8 @@ def open_capture(
     Raises:
         StationError: An address cannot be bound.
     """
-    options = {
-        zmq.RCVHWM: RECEIVE_HIGH_WATER,
-        zmq.SNDHWM: SEND_HIGH_WATER,
-        zmq.MAXMSGSIZE: settings.max_message_bytes,
-    }
-    with ExitStack() as held, closing(Capture(health, clock)) as capture:
-        for transport, kind in _BOUND:
-            if address := getattr(settings, transport):
-                opened = held.enter_context(socket(context, kind, options))
-                capture.add(transport, opened, bind(opened, address))
-        if settings.imagezmq_from:
-            opened = held.enter_context(socket(context, zmq.SUB, options))
-            opened.subscribe(b"")
-            for address in settings.imagezmq_from.split(","):
-                connect(opened, address.strip())
-            capture.add("imagezmq_from", opened, settings.imagezmq_from)
+    with ExitStack() as held, closing(Capture(clock)) as capture:
+        for transport in _ENVELOPE:
+            if getattr(sockets.settings, transport):
+                capture.add(transport, *held.enter_context(sockets.open(transport)))
         yield capture

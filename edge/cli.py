@@ -11,6 +11,7 @@ from edge.commands.bridge import add_bridge
 from edge.commands.camera import add_camera
 from edge.commands.check import add_check
 from edge.commands.doctor import add_doctor
+from edge.commands.keys import add_keys
 from edge.commands.ledger import add_ledger
 from edge.commands.options import DONE, FAILED, GATE, USAGE
 from edge.commands.replay import add_replay
@@ -51,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     for add in (
         *(add_run, add_camera, add_watch, add_bridge, add_swap, add_check, add_doctor),
-        *(add_ledger, add_replay),
+        *(add_keys, add_ledger, add_replay),
     ):
         add(verbs)
     return parser

@@ -16,7 +16,7 @@ from pathlib import Path
 import zmq
 
 from edge.settings import StationSettings
-from edge.sockets import bind, connect, context, socket
+from edge.sockets import StationSockets, connect, context, socket
 from edge.workers import Ready, Worker
 from inspection.control_messages import (
     ControlReply,
@@ -26,7 +26,7 @@ from inspection.control_messages import (
     encode,
 )
 from inspection.errors import StationError
-from inspection.wire import MAX_HEADER_BYTES, MessageError
+from inspection.wire import MessageError
 
 log = logging.getLogger(__name__)
 
@@ -65,11 +65,9 @@ class ControlSocket:
         address: Where, once running.
     """
 
-    def __init__(
-        self, owner: zmq.Context[zmq.Socket[bytes]], settings: StationSettings, ask: Ask
-    ) -> None:
+    def __init__(self, sockets: StationSockets, settings: StationSettings, ask: Ask) -> None:
         self.address = control_address(settings.state_dir, settings.control)
-        self._owner, self._ask = owner, ask
+        self._sockets, self._ask = sockets, ask
         self._stopping = threading.Event()
 
     @contextmanager
@@ -88,19 +86,11 @@ class ControlSocket:
                 log.error("control socket hangs")
 
     def _work(self, ready: Ready) -> None:
-        limits = {
-            zmq.MAXMSGSIZE: MAX_HEADER_BYTES,
-            zmq.RCVHWM: MOST_WAITING,
-            zmq.SNDHWM: MOST_WAITING,
-        }
         with ExitStack() as held:
-            router = held.enter_context(socket(self._owner, zmq.ROUTER, limits))
-            self.address = bind(router, self.address)
+            router, self.address = held.enter_context(self._sockets.open("control", self.address))
             if self.address.startswith("ipc://"):
-                path = Path(self.address.removeprefix("ipc://"))
-                path.chmod(0o600)
                 # ZeroMQ leaves it, and a client would wait for a station that is not there.
-                held.callback(path.unlink, missing_ok=True)
+                held.callback(Path(self.address.removeprefix("ipc://")).unlink, missing_ok=True)
             ready()
             while not self._stopping.is_set():
                 if router.poll(POLL_MS):

@@ -19,6 +19,7 @@ from edge.bundle_folder import open_bundle, verify_files
 from edge.findings import Finding, State, user
 from edge.gpu_looks import look_at_gpu
 from edge.kernels.binary import FOLDER
+from edge.key_looks import look_at_keys
 from edge.settings import StationSettings
 from inspection.bundle import Bundle
 from inspection.errors import DualbankError
@@ -57,6 +58,7 @@ def examine(settings: StationSettings, kernels: Path = FOLDER) -> list[Finding]:
         _disk(settings),
         _address("frames", settings.frames),
         _address("verdicts", settings.verdicts),
+        *look_at_keys(settings),
         _clock(),
         *_power(),
         *look_at_gpu(settings, bundle, kernels),

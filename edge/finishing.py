@@ -9,8 +9,6 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import zmq
-
 from edge.admission import Admission, Origin
 from edge.backlog import Handover
 from edge.health import Clock, Health
@@ -21,6 +19,7 @@ from edge.outcome import Outcome, message_of
 from edge.publish import MOST_CAMERAS, Publisher, Standing, open_publisher
 from edge.recent import RecentVerdicts
 from edge.settings import StationSettings
+from edge.sockets import StationSockets
 from edge.workers import Ready
 from inspection.bundle import Bundle
 from inspection.camera_messages import acknowledgement_of
@@ -59,7 +58,7 @@ class Finish:
     def __init__(
         self,
         settings: StationSettings,
-        context: zmq.Context[zmq.Socket[bytes]],
+        sockets: StationSockets,
         health: Health,
         listeners: Listeners,
         bundle: Callable[[], Bundle | None],
@@ -69,8 +68,8 @@ class Finish:
         """Open nothing yet.
 
         Args:
-            settings: Where ledger and socket are.
-            context: Of the station.
+            settings: Where the ledger is.
+            sockets: Opens that of verdicts.
             health: Counts.
             listeners: Are told.
             bundle: Gives the one that judges, for heartbeats; None while there is none.
@@ -80,7 +79,7 @@ class Finish:
         self.address = ""
         self.recorded_to: tuple[int, str] | None = None
         self._settings = settings
-        self._context = context
+        self._sockets = sockets
         self._health = health
         self._listeners = listeners
         self._bundle = bundle
@@ -95,7 +94,7 @@ class Finish:
         """
         with (
             open_ledger(self._settings.state_dir) as ledger,
-            open_publisher(self._context, self._settings, self._standing, self._clock) as publisher,
+            open_publisher(self._sockets, self._standing, self._clock) as publisher,
         ):
             self.address = publisher.address
             with open_reader(self._settings.state_dir) as reader:

@@ -29,6 +29,7 @@ from edge.trunk import Trunk
 from inspection.bank import MemoryBank
 from inspection.bundle import Bundle, Route
 from inspection.errors import DeviceError
+from inspection.golden import EXACT
 from inspection.verdicts import Reason
 
 SMOOTHING = 0.1
@@ -59,7 +60,11 @@ class _Incoming:
 
 
 class GpuScorer:
-    """A `Scorer` on a GPU; made by `open_gpu_scorer`."""
+    """A `Scorer` on a GPU; made by `open_gpu_scorer`.
+
+    Attributes:
+        tolerance: See `Scorer`; whoever knows the precision of the trunk sets it.
+    """
 
     def __init__(
         self,
@@ -70,7 +75,7 @@ class GpuScorer:
         bundle: Bundle,
         most_frames: int,
     ) -> None:
-        self.name, self.bundle = name, bundle
+        self.name, self.bundle, self.tolerance = name, bundle, EXACT
         self.depth, self.most_frames = len(slots), most_frames
         self._model = model
         self._free = deque(slots)

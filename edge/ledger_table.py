@@ -83,6 +83,11 @@ SCHEMA = {"verdicts": _TABLE, **_RULES}
 INSERT = f"INSERT INTO verdicts VALUES ({', '.join('?' * len(COLUMNS))})"
 
 
+def ledger_files(state_dir: Path) -> tuple[Path, ...]:
+    """Give the files that a ledger takes: its own, and the log that comes and goes beside it."""
+    return state_dir / FILE, state_dir / f"{FILE}-wal"
+
+
 def link(before: bytes, station_seq: int, received_unix_ns: int, record: bytes) -> bytes:
     """Chain a row to the one before it: 32 bytes that change when any row up to it does."""
     numbers = struct.pack(">qq", station_seq, received_unix_ns)

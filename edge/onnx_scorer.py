@@ -16,6 +16,7 @@ from edge.resize import prepare_frame
 from edge.scorer import Answer, Question, Scored, check_same_trunk, route_of
 from inspection.bundle import ANY_PRODUCT, FULL, TRUNK, Bundle, Feeds, Route
 from inspection.errors import BundleError
+from inspection.golden import EXACT
 from inspection.verdicts import Reason
 from inspection.views import recognised_patches
 
@@ -39,6 +40,7 @@ class OnnxScorer:
 
     name = "full.onnx on the CPU"
     depth = most_frames = 1
+    tolerance = EXACT
 
     def __init__(self, bundle: Bundle, threads: int = 0) -> None:
         """Load the graph, and the trunk alone where products must be told apart.

@@ -18,8 +18,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 
-import zmq
-
 from edge.admission import Admission, Origin
 from edge.answers import Answers
 from edge.backlog import Backlog, Handover
@@ -31,12 +29,16 @@ from edge.judging import judge_frame
 from edge.label_queue import LabelQueue
 from edge.ledger import open_ledger
 from edge.ledger_reader import open_reader
+from edge.ledger_table import ledger_files
 from edge.outcome import Arrival, NoScoreError, Outcome, Receipt, unknown
 from edge.preparing import Preparation
 from edge.recent import RecentVerdicts
 from edge.reception import Reception
 from edge.scorer import Answer, PreparedFrame, Scorer
+from edge.self_test import GoldenQuestion, SelfTest, Waiting
 from edge.settings import StationSettings
+from edge.sockets import StationSockets
+from edge.sources import LedgerState
 from edge.stages import Stages
 from edge.workers import Ready
 from inspection.bundle import Bundle
@@ -68,8 +70,9 @@ class Station:
     def __init__(
         self,
         settings: StationSettings,
+        health: Health,
         scorer: AbstractContextManager[Scorer],
-        context: zmq.Context[zmq.Socket[bytes]],
+        sockets: StationSockets,
         clock: Clock = time.monotonic_ns,
         saw: Callable[[Outcome, PreparedFrame | None], None] = lambda *_: None,
     ) -> None:
@@ -77,18 +80,19 @@ class Station:
 
         Args:
             settings: Addresses, bounds and policies.
+            health: Counts; of the sockets too.
             scorer: Opened in the thread that scores.
-            context: Of the process.
+            sockets: Opens what is bound.
             clock: Times frames.
             saw: Told of every outcome, with the frame if it was scored; must not wait.
         """
-        self.health = Health()
+        self.health = health
         self.labels = LabelQueue(settings.state_dir, settings.label_queue_bytes)
         self.addresses: dict[str, str] = {}
         self._settings = settings
         self._open_scorer = scorer
         self._scorer: Scorer | None = None
-        self._context = context
+        self._sockets = sockets
         self._clock = clock
         self._saw = saw
         self._capture: Capture | None = None
@@ -101,18 +105,18 @@ class Station:
             overload=settings.overload,
         )
         self._preparation = Preparation(settings.max_frame_bytes, lambda: self.scorer)
-        self._slots: Handover[PreparedFrame] = Handover(max(2, settings.batch_frames))
+        self._slots: Handover[Waiting] = Handover(max(2, settings.batch_frames))
+        self._self_test = SelfTest(self._slots)
         self._outcomes: Handover[Outcome] = Handover(OUTCOMES)
         self._listening, self._stopping = threading.Event(), threading.Event()
         self._captured, self._told = threading.Event(), threading.Event()
         self._cannot_record = threading.Event()
         self._recent = RecentVerdicts(clock)
         self._answers = Answers(
-            *(context, settings, partial(open_reader, settings.state_dir)),
-            *(self._recent, self.health, clock),
+            sockets, partial(open_reader, settings.state_dir), self._recent, health, clock
         )
         self._finish = Finish(
-            *(settings, context, self.health),
+            *(settings, sockets, self.health),
             Listeners(self._admission, self._recent, self.labels, self._answer_camera),
             lambda: self._scorer.bundle if self._scorer else None,
             *(self._stopping, clock),
@@ -158,6 +162,22 @@ class Station:
             self._listening.set()
             yield
 
+    @property
+    def ledger_state(self) -> LedgerState | None:
+        """How far the record goes; None before it is open."""
+        if self._finish.recorded_to is None:
+            return None
+        entries, head = self._finish.recorded_to
+        return LedgerState(entries, head, ledger_files(self._settings.state_dir))
+
+    def is_stopping(self) -> bool:
+        """Whether no more frames are taken."""
+        return self._stopping.is_set()
+
+    def self_test(self, timeout_s: float) -> bool | None:
+        """Have a golden frame scored among the others; any one thread may ask. See `SelfTest`."""
+        return self._self_test.ask(self.scorer, timeout_s)
+
     def offer(self, bundle: Bundle) -> None:
         """Let another bundle take over between two frames; any thread may ask. See `Scorer`."""
         self.scorer.offer(bundle)
@@ -178,7 +198,7 @@ class Station:
     def _receive(self, ready: Ready) -> None:
         with (
             open_reader(self._settings.state_dir) as records,
-            open_capture(self._context, self._settings, self.health, self._clock) as capture,
+            open_capture(self._sockets, self._clock) as capture,
         ):
             self._capture = capture
             self.addresses |= capture.addresses
@@ -218,7 +238,9 @@ class Station:
             ready()
             score_all(scorer, self._slots, self._admit_to_score, self._judge)
 
-    def _admit_to_score(self, frame: PreparedFrame) -> bool:
+    def _admit_to_score(self, frame: Waiting) -> bool:
+        if isinstance(frame, GoldenQuestion):
+            return True
         with self._answered(frame.arrival.receipt, Reason.SCORER_FAILED):
             frame.arrival.receipt.stopwatch.lap("wait")
             self._check_time(frame.arrival)
@@ -226,7 +248,10 @@ class Station:
         self.health.hear_scorer(scored=False)
         return False  # it has been answered
 
-    def _judge(self, frame: PreparedFrame, answer: Answer) -> None:
+    def _judge(self, frame: Waiting, answer: Answer) -> None:
+        if isinstance(frame, GoldenQuestion):
+            frame.answered.set_result(answer)
+            return
         receipt = frame.arrival.receipt
         self.health.hear_scorer(scored=not isinstance(answer, NoScoreError))
         with self._answered(receipt, Reason.SCORER_FAILED):
@@ -297,6 +322,8 @@ class Station:
 
     def _abandon_slots(self) -> None:
         for frame in self._slots.abandon():
+            if isinstance(frame, GoldenQuestion):
+                continue  # whoever asked has a limit
             self.health.hear_scorer(scored=False)
             receipt = frame.arrival.receipt
             self._answer_unknown(receipt, Reason.STATION_STOPPING, "not scored any more")

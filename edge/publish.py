@@ -19,8 +19,7 @@ import zmq
 from numpy.typing import NDArray
 
 from edge.health import Clock, is_milestone
-from edge.settings import StationSettings
-from edge.sockets import bind, socket
+from edge.sockets import StationSockets, bind
 from inspection.errors import StationError
 from inspection.messages import (
     VERDICT_TOPIC,
@@ -33,9 +32,6 @@ from inspection.station_messages import LAST_TOPIC, Heartbeat, encode_heartbeat
 
 log = logging.getLogger(__name__)
 
-# Per listener: beyond it ZeroMQ drops, and the listener sees a gap in `station_seq`.
-SEND_HIGH_WATER = 4096
-
 MOST_CAMERAS = 256
 """Cameras whose last verdict is remembered; the one that was silent longest is forgotten first."""
 
@@ -47,23 +43,8 @@ MOST_TOPICS = 1024
 """Different subscriptions at once. ZeroMQ keeps a tree of them all, which takes 50 bytes for each
 byte that differs (measured: 20,000 random ones of 500 bytes took 470 MB)."""
 
-MOST_TOPIC_BYTES = 600
-"""A topic is at most `heatmap/` and 128 characters of up to 4 bytes; a peer that asks for a longer
-one is dropped by ZeroMQ."""
-
 MOST_REPORTS = 4096
 """Subscriptions looked at in one turn; whoever sends more than that in 100 ms is no listener."""
-
-_OPTIONS = {
-    zmq.SNDHWM: SEND_HIGH_WATER,
-    # Subscriptions wait here one at a time. ZeroMQ reads them inside `send` for as long as more
-    # have come: with its default of 1000, four peers that send nothing but subscriptions held one
-    # `send` for a minute and longer; with 1 the worst took 0.1 s, on two cores (measured).
-    zmq.RCVHWM: 1,
-    zmq.MAXMSGSIZE: MOST_TOPIC_BYTES,
-    # Every subscription is told, not only the first of its kind: each is somebody who came late.
-    zmq.XPUB_VERBOSE: 1,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,21 +198,19 @@ class Publisher:
 
 @contextmanager
 def open_publisher(
-    context: zmq.Context[zmq.Socket[bytes]],
-    settings: StationSettings,
+    sockets: StationSockets,
     standing: Callable[[], Standing],
     clock: Clock = time.monotonic_ns,
 ) -> Iterator[Publisher]:
     """Bind the socket for verdicts.
 
     Args:
-        context: Of the station.
-        settings: Say where.
+        sockets: Of the station.
         standing: Asked for each heartbeat, in the thread that opens.
         clock: Times heartbeats and repeats.
 
     Raises:
         StationError: The address cannot be bound.
     """
-    with socket(context, zmq.XPUB, _OPTIONS) as verdicts:
-        yield Publisher(verdicts, bind(verdicts, settings.verdicts), standing, clock)
+    with sockets.open("verdicts") as (verdicts, address):
+        yield Publisher(verdicts, address, standing, clock)

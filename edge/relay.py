@@ -20,6 +20,7 @@ from edge.outcome import NoScoreError
 from edge.scorer import Answer, Question, Scorer
 from inspection.bundle import Bundle
 from inspection.errors import DualbankError, StationError
+from inspection.golden import Tolerance
 from inspection.verdicts import Reason
 
 log = logging.getLogger(__name__)
@@ -127,6 +128,11 @@ class RelayScorer:
     def bundle(self) -> Bundle:
         """See `Scorer`."""
         return self._now.current.scorer.bundle
+
+    @property
+    def tolerance(self) -> Tolerance:
+        """See `Scorer`."""
+        return self._now.current.scorer.tolerance
 
     @property
     def depth(self) -> int:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from edge.outcome import Arrival, NoScoreError
 from inspection.bundle import Bundle, Route
 from inspection.errors import InputError
+from inspection.golden import Tolerance
 from inspection.preprocessing import Preprocessing
 from inspection.verdicts import Reason
 
@@ -54,6 +55,14 @@ class PreparedFrame:
     question: Question
     shape: tuple[int, int]
 
+    @property
+    def remaining_ms(self) -> float:
+        """Time until its deadline, below 0 if that has passed; infinite if it has none."""
+        deadline_ms = self.arrival.deadline_ms
+        if deadline_ms is None:
+            return float("inf")
+        return deadline_ms - self.arrival.receipt.stopwatch.total_ms
+
 
 @dataclass(frozen=True, slots=True)
 class Scored:
@@ -89,6 +98,11 @@ class Scorer(Protocol):
     @property
     def bundle(self) -> Bundle:
         """By which the next frames are judged."""
+        ...
+
+    @property
+    def tolerance(self) -> Tolerance:
+        """How far its answers to golden frames may lie from the stored ones."""
         ...
 
     @property

@@ -19,7 +19,15 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from edge.addresses import is_private, wrong_in
+from edge.addresses import (
+    MOST_SENDERS,
+    connected_addresses,
+    is_loopback,
+    is_private,
+    wrong_in,
+    wrong_in_connected,
+    wrong_in_http,
+)
 from inspection.errors import InputError
 
 ENV_PREFIX = "EDGE_"
@@ -35,6 +43,9 @@ MOST_DRAIN_S = 86_400.0
 
 ADDRESSES = ("cameras", "frames", "imagezmq", "verdicts", "catch_up", "reject", "control")
 """Settings that are an address to bind a ZeroMQ socket to; one whose default is empty may be."""
+
+NEVER_ENCRYPTED = ("imagezmq", "imagezmq_from", "http")
+"""Settings whose peers cannot: imageZMQ's senders know no keys, a browser none of ours."""
 
 
 class SettingsError(InputError):
@@ -108,7 +119,9 @@ class StationSettings(BaseSettings):
         20.0, ge=0, le=MOST_DRAIN_S, allow_inf_nan=False, description="time to score at stop"
     )
     log_format: Literal["text", "json"] = Field("text", description="of the log on stderr")
-    insecure: bool = Field(False, description="allow addresses that other machines reach")
+    insecure: bool = Field(
+        False, description="allow addresses that other machines reach in plain text"
+    )
 
     @classmethod
     def settings_customise_sources(
@@ -132,19 +145,53 @@ class StationSettings(BaseSettings):
         return value
 
     @model_validator(mode="after")
-    def _addresses_are_private(self) -> StationSettings:
+    def _addresses_can_be_used(self) -> StationSettings:
         for key in ADDRESSES:
             address = getattr(self, key)
-            if not address and not type(self).model_fields[key].default:
-                continue
-            if wrong := wrong_in(address):
-                raise ValueError(f"{key} = {address!r} {wrong}")
-            if not self.insecure and not is_private(address):
-                raise ValueError(
-                    f"{key} = {address!r} can be reached from other machines, and nothing on it is "
-                    "encrypted; bind to 127.0.0.1 or ipc://, or set insecure = true"
-                )
+            if address or type(self).model_fields[key].default:
+                _refuse(key, address, wrong_in(address))
+        senders = connected_addresses(self.imagezmq_from)
+        for address in senders:
+            _refuse("imagezmq_from", address, wrong_in_connected(address))
+        if len(senders) > MOST_SENDERS:
+            raise ValueError(f"imagezmq_from has {len(senders)} addresses, of {MOST_SENDERS}")
+        if self.http:
+            _refuse("http", self.http, wrong_in_http(self.http))
         return self
+
+    @model_validator(mode="after")
+    def _what_others_reach_is_encrypted(self) -> StationSettings:
+        if self.insecure or not (plain := plain_addresses(self)):
+            return self
+        key, _, address = plain[0].partition(" ")
+        found = f"{key} = {address!r} can be reached from other machines, and "
+        if key in NEVER_ENCRYPTED:
+            raise ValueError(
+                f"{found}its peers cannot encrypt; use 127.0.0.1 or ipc:// and a tunnel, or set "
+                "insecure = true"
+            )
+        raise ValueError(
+            f"{found}nothing on it is encrypted; set keys, bind to 127.0.0.1 or ipc://, or set "
+            "insecure = true"
+        )
+
+
+def plain_addresses(settings: StationSettings) -> list[str]:
+    """List what other machines can reach in plain text: `setting address`; empty if all is well.
+
+    Only `insecure = true` allows any: it is for status and metrics to show.
+    """
+    plain = []
+    for key in ADDRESSES:
+        address = getattr(settings, key)
+        encrypted = settings.keys is not None and key not in NEVER_ENCRYPTED
+        if address and not is_private(address) and not encrypted:
+            plain.append(f"{key} {address}")
+    senders = connected_addresses(settings.imagezmq_from)
+    plain += [f"imagezmq_from {each}" for each in senders if not is_private(each)]
+    if settings.http and not is_loopback(settings.http.rpartition(":")[0]):
+        plain.append(f"http {settings.http}")
+    return plain
 
 
 def read_settings(
@@ -182,6 +229,11 @@ def read_settings(
         return StationSettings(**merged)
     except ValidationError as error:
         raise SettingsError(_first(error, layers)) from error
+
+
+def _refuse(key: str, address: str, wrong: str | None) -> None:
+    if wrong is not None:
+        raise ValueError(f"{key} = {address!r} {wrong}")
 
 
 def _from_toml(config: Path) -> dict[str, Any]:

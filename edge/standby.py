@@ -53,7 +53,9 @@ class StandbyScorer:
         open_gpu: OpenGpu,
         open_cpu: OpenCpu,
         clock_s: Callable[[], float] = time.monotonic,
+        died: Callable[[], object] = lambda: None,
     ) -> None:
+        self._died = died
         self._open_gpu, self._open_cpu, self._clock_s = open_gpu, open_cpu, clock_s
         self._held = ExitStack()
         self._left_hanging: list[ExitStack] = []
@@ -71,6 +73,11 @@ class StandbyScorer:
     def bundle(self) -> Bundle:
         """See `Scorer`."""
         return self._scorer.bundle
+
+    @property
+    def tolerance(self) -> Tolerance:
+        """See `Scorer`."""
+        return self._scorer.tolerance
 
     @property
     def depth(self) -> int:
@@ -133,6 +140,7 @@ class StandbyScorer:
         self._lost.extend([failed] * frames for frames in self._under_way)
         lost = sum(self._under_way)
         self._under_way.clear()
+        self._died()
         log.error("GPU failed", extra={"scorer": name, "error": error, "frames_lost": lost})
         if isinstance(error, DeviceHangsError):
             self._left_hanging.append(self._held.pop_all())
@@ -169,13 +177,19 @@ class StandbyScorer:
 
 
 @contextmanager
-def open_scorer(settings: StationSettings, bundle: Bundle, prove: Prove) -> Iterator[Scorer]:
+def open_scorer(
+    settings: StationSettings,
+    bundle: Bundle,
+    prove: Prove,
+    died: Callable[[], object] = lambda: None,
+) -> Iterator[Scorer]:
     """Hold the scorer that the settings ask for, proven on golden frames.
 
     Args:
         settings: `scorer`, and how it is to run.
         bundle: Judges.
         prove: Raises ParityError if a scorer does not give the golden answers within a tolerance.
+        died: Called each time that a GPU has failed.
 
     Raises:
         BundleError: A graph cannot be loaded.
@@ -200,7 +214,7 @@ def open_scorer(settings: StationSettings, bundle: Bundle, prove: Prove) -> Iter
             yield open_cpu(bundle)
             return
         try:
-            scorer = StandbyScorer(bundle, open_gpu, open_cpu)
+            scorer = StandbyScorer(bundle, open_gpu, open_cpu, died=died)
         except (DeviceError, ParityError) as error:
             if settings.scorer == "gpu":
                 raise
@@ -232,4 +246,5 @@ def open_engine_scorer(
                 scorer = held.enter_context(opened)
             except InputError as error:
                 raise DeviceError(f"the GPU cannot run this bundle: {error}") from error
+            scorer.tolerance = TOLERANCE[fit.precision]
             yield scorer, fit

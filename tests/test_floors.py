@@ -77,7 +77,7 @@ def named(modules: str) -> set[str]:
 EDGE = {
     "doors": named(
         """
-        cli commands.bridge commands.camera commands.check commands.doctor
+        cli commands.bridge commands.camera commands.check commands.doctor commands.keys
         commands.ledger commands.ledger_tables commands.options commands.replay
         commands.run commands.swap commands.watch proof service
         """
@@ -95,15 +95,16 @@ EDGE = {
     ),
     "tools": named(
         """
-        addresses admission backlog bank_rows bank_scan batches bridges.latest
+        access addresses admission backlog bank_rows bank_scan batches bridges.latest
         bridges.levels bridges.serving bundle_folder bundle_store catch_up decode device
         device_bank device_heads device_pixels findings first_bundle frame_archive
         gpu_looks graphs health imagezmq_senders intake kernels.arguments kernels.binary
-        kernels.build label_queue lane latencies ledger ledger_audit ledger_carry_over
-        ledger_export ledger_reader ledger_stats ledger_table log_lines metrics notify
-        outcome plausibility publish questions recent relay resize scorer settings
-        shadow sightings slot sockets sources stages state_dir status streams swap_desk
-        swap_report tensorrt_engine trial trunk workers
+        kernels.build key_looks keys label_queue lane latencies ledger ledger_audit
+        ledger_carry_over ledger_export ledger_reader ledger_stats ledger_table
+        log_lines metrics notify outcome peers plausibility publish questions recent
+        relay resize scorer settings shadow sightings slot sockets sources stages
+        state_dir status streams swap_desk swap_report tensorrt_engine trial trunk
+        workers
         """
     ),
 }

@@ -7,7 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from edge.settings import StationSettings, read_settings
+from edge.keys import CurveKeys, read_client_keys
+from edge.settings import SettingsError, StationSettings, read_settings
 
 DONE, FAILED, USAGE, GATE = 0, 1, 2, 3
 
@@ -40,6 +41,30 @@ def add_settings(verb: argparse.ArgumentParser) -> None:
             )
         else:
             verb.add_argument(flag, default=argparse.SUPPRESS, metavar=_metavar(name), help=text)
+
+
+def add_keys(verb: argparse.ArgumentParser) -> None:
+    """Declare `--key` and `--station-key`, for a verb that connects to a station."""
+    verb.add_argument(
+        "--key", type=Path, metavar="FILE", help="own NAME.key_secret, where the station has keys"
+    )
+    verb.add_argument(
+        "--station-key", type=Path, metavar="FILE", help="the station's public station.key"
+    )
+
+
+def client_keys(given: argparse.Namespace) -> CurveKeys | None:
+    """Read the keys that a verb was given; None if none was.
+
+    Raises:
+        SettingsError: One of the two is missing.
+        InputError: A file cannot be used.
+    """
+    if given.key is None and given.station_key is None:
+        return None
+    if given.key is None or given.station_key is None:
+        raise SettingsError("--key and --station-key go together: give both, or neither")
+    return read_client_keys(given.key, given.station_key)
 
 
 def print_json(document: dict[str, Any]) -> None:

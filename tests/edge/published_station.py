@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from types import TracebackType
 
-import zmq
-
 from edge.answers import Answers
 from edge.health import Health
 from edge.publish import Publisher, Standing, open_publisher
@@ -22,6 +20,7 @@ from edge.workers import Ready, Worker
 from inspection.messages import VerdictMessage, decode_verdict
 from inspection.verdicts import Reason, Verdict
 from inspection.wire import pack
+from tests.edge.open_station import open_sockets
 
 PATIENCE_S = 20.0
 BUNDLE = "b" * 64
@@ -98,16 +97,16 @@ class FakeStation:
 
     def __enter__(self) -> FakeStation:
         self._stack = ExitStack()
-        context = self._stack.enter_context(zmq.Context())
         settings = StationSettings(
             verdicts=self.verdicts, catch_up=self.catch_up, reject=self.reject
         )
+        sockets = self._stack.enter_context(open_sockets(settings, self.health))
         self._work: SimpleQueue[Callable[[Publisher], None]] = SimpleQueue()
         self._ended = threading.Event()
-        answers = Answers(context, settings, self.ledger.opened, self.recent, self.health)
+        answers = Answers(sockets, self.ledger.opened, self.recent, self.health)
 
         def finish(ready: Ready) -> None:
-            with open_publisher(context, settings, self._standing) as publisher:
+            with open_publisher(sockets, self._standing) as publisher:
                 self.verdicts = publisher.address
                 for row in self.ledger.last_by_camera(256):
                     publisher.remember(row.record)

@@ -21,11 +21,11 @@ from edge.ledger_reader import open_reader
 from edge.onnx_scorer import OnnxScorer
 from edge.pipeline import Station
 from edge.settings import StationSettings
-from edge.sockets import context
 from inspection.bundle import Bundle
 from inspection.camera_messages import CREDIT, VERDICT, decode_credit
 from inspection.messages import VerdictMessage, decode_frame, decode_verdict_record
 from tests.bundles import bad_frame, good_frame
+from tests.edge.open_station import open_station
 from tests.line.free_addresses import FREE_ADDRESSES
 
 NOWHERE = "tcp://127.0.0.1:9"
@@ -47,8 +47,7 @@ def running(
     bundle: Bundle, state_dir: Path, scorer: OnnxScorer | None = None, **settings: object
 ) -> Iterator[Station]:
     chosen = StationSettings(state_dir=state_dir, **{**FREE_ADDRESSES, **settings})
-    with context() as owner:
-        station = Station(chosen, nullcontext(scorer or OnnxScorer(bundle, 1)), owner)
+    with open_station(chosen, nullcontext(scorer or OnnxScorer(bundle, 1))) as station:
         with station.running():
             yield station
         station.check()

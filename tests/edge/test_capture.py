@@ -13,8 +13,8 @@ import zmq
 from edge.capture import MOST_PARTS, Capture, open_capture
 from edge.health import Health
 from edge.settings import StationSettings
-from edge.sockets import context
 from inspection.errors import StationError
+from tests.edge.open_station import open_sockets
 from tests.line.free_addresses import FREE_ADDRESSES
 
 SET, UNSET = threading.Event(), threading.Event()
@@ -29,7 +29,10 @@ def health() -> Health:
 @pytest.fixture
 def capture(health: Health, tmp_path: Path) -> Iterator[Capture]:
     settings = StationSettings(**FREE_ADDRESSES, max_message_bytes=1000)
-    with context() as owner, open_capture(owner, settings, health, time.monotonic_ns) as opened:
+    with (
+        open_sockets(settings, health) as sockets,
+        open_capture(sockets, time.monotonic_ns) as opened,
+    ):
         yield opened
 
 
@@ -85,8 +88,8 @@ def test_an_address_that_is_not_of_this_machine_cannot_be_bound(health: Health) 
         **{**FREE_ADDRESSES, "frames": "tcp://203.0.113.9:5555"}, insecure=True
     )
     with (
-        context() as owner,
+        open_sockets(settings, health) as sockets,
         pytest.raises(StationError, match="cannot bind"),
-        open_capture(owner, settings, health, time.monotonic_ns),
+        open_capture(sockets, time.monotonic_ns),
     ):
         pass

@@ -22,6 +22,7 @@ from edge.bundle_folder import open_bundle
 from edge.cli import DONE, FAILED, main
 from edge.doctor import examine
 from edge.findings import Finding, State
+from edge.keys import Role, new_peer, new_station
 from edge.settings import StationSettings
 from inspection.bundle import TRUNK
 from inspection.engines import EngineKey
@@ -467,3 +468,55 @@ def test_the_command_fails_if_a_station_could_not_run(
     said = capsys.readouterr().out
     assert "files whole" in said
     assert "→" in said
+
+
+def test_the_doctor_tells_who_may_enter_and_what_is_encrypted(
+    settings: StationSettings, tmp_path: Path
+) -> None:
+    keys = tmp_path / "keys"
+    assert found(settings, "keys").state is State.FINE
+    assert found(settings, "keys", keys=keys).state is State.BROKEN
+
+    new_station(keys)
+    assert found(settings, "keys", keys=keys).state is State.LACKING
+    new_peer(Role.CAMERA, "left", keys, tmp_path / "out")
+
+    both = found(settings, "keys", keys=keys)
+    assert both.state is State.FINE
+    assert "1 cameras, 0 subscribers" in both.found
+    assert "encrypted" in found(settings, "addresses", keys=keys).found
+
+
+def test_keys_that_others_may_read_or_add_to_are_broken(
+    settings: StationSettings, tmp_path: Path
+) -> None:
+    keys = tmp_path / "keys"
+    new_station(keys)
+    new_peer(Role.CAMERA, "left", keys, tmp_path / "out")
+    (keys / "cameras").chmod(0o770)
+    assert "may let peers in" in found(settings, "keys", keys=keys).found
+    (keys / "cameras").chmod(0o700)
+
+    (keys / "cameras" / "left.key").write_text("damaged")
+    assert found(settings, "keys", keys=keys).state is State.LACKING
+
+    (keys / "station.key_secret").chmod(0o644)
+    readable = found(settings, "keys", keys=keys)
+    assert readable.state is State.BROKEN
+    assert "chmod 600" in readable.found
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"insecure": True}, "nothing needs it"),
+        ({"insecure": True, "frames": "tcp://*:5555"}, "in plain text: frames tcp://*:5555"),
+    ],
+)
+def test_plain_text_that_others_reach_is_told_of(
+    settings: StationSettings, changes: dict[str, object], said: str
+) -> None:
+    addresses = found(settings, "addresses", **changes)
+
+    assert addresses.state is State.LACKING
+    assert said in addresses.found

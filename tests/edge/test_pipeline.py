@@ -22,12 +22,12 @@ from edge.outcome import NoScoreError
 from edge.pipeline import Station
 from edge.scorer import Answer, Question, Scored
 from edge.settings import StationSettings
-from edge.sockets import context
 from inspection.bundle import Bundle
 from inspection.errors import StationError
 from inspection.verdicts import Reason
 from tests.bundles import bad_frame, good_frame
 from tests.edge.ledgers import messages_in
+from tests.edge.open_station import open_station
 from tests.line.free_addresses import FREE_ADDRESSES
 from tests.line.push_camera import PushCamera
 
@@ -77,10 +77,8 @@ def running(
     bundle: Bundle, state_dir: Path, answer: Callable[[int], float], **settings: object
 ) -> Iterator[Station]:
     chosen = StationSettings(state_dir=state_dir, **{**FREE_ADDRESSES, **settings})
-    with context() as owner:
-        station = Station(chosen, nullcontext(Fake(bundle, answer)), owner)
-        with station.running():
-            yield station
+    with open_station(chosen, nullcontext(Fake(bundle, answer))) as station, station.running():
+        yield station
 
 
 def send(station: Station, count: int) -> None:
@@ -188,17 +186,19 @@ def test_an_address_in_use_closes_what_was_open_already(
             pass
 
         stages = set(threading.enumerate()) - before
-        assert len(stages) == 6, "those of the first station and no others"
+        assert len(stages) == 7, "those of the first station and no others"
 
 
 def test_the_real_scorer_on_the_real_route(tiny_bundle: Bundle, tmp_path: Path) -> None:
     chosen = StationSettings(**FREE_ADDRESSES, state_dir=tmp_path)
-    with context() as owner:
-        station = Station(chosen, nullcontext(OnnxScorer(tiny_bundle, 1)), owner)
-        with station.running(), PushCamera(station.addresses["frames"]) as camera:
-            camera.send(good_frame("bolt"), product="bolt")
-            camera.send(bad_frame("nut"), product="nut")
-            camera.send(good_frame("nut"))
+    with (
+        open_station(chosen, nullcontext(OnnxScorer(tiny_bundle, 1))) as station,
+        station.running(),
+        PushCamera(station.addresses["frames"]) as camera,
+    ):
+        camera.send(good_frame("bolt"), product="bolt")
+        camera.send(bad_frame("nut"), product="nut")
+        camera.send(good_frame("nut"))
 
     station.check()
     assert [verdict for verdict, _ in said(tmp_path)] == ["PASS", "FAIL", "PASS"]
@@ -210,14 +210,13 @@ def test_a_frame_without_a_product_gets_the_verdict_of_the_one_it_looks_like(
     scores = []
     for name, product in (("named", "nut"), ("unnamed", None)):
         chosen = StationSettings(**FREE_ADDRESSES, state_dir=tmp_path / name)
-        with context() as owner:
-            station = Station(chosen, nullcontext(OnnxScorer(tiny_bundle, 1)), owner)
-            with (
-                station.running(),
-                PushCamera(station.addresses["frames"], product=product) as camera,
-            ):
-                camera.send(good_frame("nut"))
-                camera.send(bad_frame("nut"))
+        with (
+            open_station(chosen, nullcontext(OnnxScorer(tiny_bundle, 1))) as station,
+            station.running(),
+            PushCamera(station.addresses["frames"], product=product) as camera,
+        ):
+            camera.send(good_frame("nut"))
+            camera.send(bad_frame("nut"))
         station.check()
         recorded = sorted(messages_in(tmp_path / name), key=lambda said: said.seq)
         scores.append(

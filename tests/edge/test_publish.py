@@ -12,9 +12,11 @@ import zmq
 from edge import publish
 from edge.publish import Publisher, Standing, open_publisher
 from edge.settings import StationSettings
+from edge.sockets import TOPIC_BYTES
 from inspection.messages import decode_verdict
 from inspection.station_messages import decode_heartbeat
 from inspection.wire import pack
+from tests.edge.open_station import open_sockets
 from tests.edge.published_station import BUNDLE, eventually, verdict
 
 PATIENCE_MS = 20_000
@@ -43,10 +45,13 @@ def context() -> Iterator[zmq.Context[zmq.Socket[bytes]]]:
 
 
 @pytest.fixture
-def publisher(context: zmq.Context[zmq.Socket[bytes]], clock: Clock) -> Iterator[Publisher]:
+def publisher(clock: Clock) -> Iterator[Publisher]:
     settings = StationSettings(verdicts="tcp://127.0.0.1:*")
     standing = Standing(7, "a" * 64, BUNDLE, "running")
-    with open_publisher(context, settings, lambda: standing, clock) as opened:
+    with (
+        open_sockets(settings) as sockets,
+        open_publisher(sockets, lambda: standing, clock) as opened,
+    ):
         yield opened
 
 
@@ -257,7 +262,7 @@ def test_a_topic_longer_than_any_camera_costs_the_peer_its_connection(
     watched = hostile.get_monitor_socket(zmq.EVENT_DISCONNECTED)
     hostile.connect(publisher.address)
 
-    hostile.send(b"\x01" + b"x" * publish.MOST_TOPIC_BYTES)
+    hostile.send(b"\x01" + b"x" * TOPIC_BYTES)
 
     assert watched.poll(PATIENCE_MS)
     hostile.disable_monitor()

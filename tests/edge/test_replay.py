@@ -28,11 +28,9 @@ from edge.ledger import Entry, open_ledger
 from edge.ledger_reader import open_reader
 from edge.onnx_scorer import OnnxScorer
 from edge.outcome import Arrival, Receipt, message_of
-from edge.pipeline import Station
 from edge.replay import OF_THE_IMAGE, OF_THE_MOMENT, Replayed, State, replay
 from edge.scorer import PreparedFrame
 from edge.settings import StationSettings
-from edge.sockets import context
 from inspection.bundle import Bundle
 from inspection.engines import TOLERANCE
 from inspection.errors import ImageError, InputError
@@ -42,6 +40,7 @@ from inspection.verdicts import Reason, Verdict
 from inspection.wire import pack
 from tests.bundles import bad_frame, doubtful_frame, good_frame, write_tiny_bundle
 from tests.edge.ledgers import NOON_NS, entry, messages_in, write_version_1
+from tests.edge.open_station import open_station
 from tests.line.free_addresses import FREE_ADDRESSES
 from tests.line.push_camera import PushCamera
 
@@ -130,17 +129,19 @@ def test_what_a_station_has_flagged_is_the_same_again(tiny_bundle: Bundle, tmp_p
     settings = StationSettings(**FREE_ADDRESSES, state_dir=tmp_path)
     png = cv2.imencode(".png", bad_frame("nut", 3, 50)[:, :, ::-1])[1].tobytes()
     deep = bad_frame("bolt", 2, 40).astype(np.uint16) << 8
-    with context() as owner:
-        station = Station(settings, nullcontext(OnnxScorer(tiny_bundle, 1)), owner)
-        with station.running(), PushCamera(station.addresses["frames"]) as camera:
-            for image, product in (
-                (bad_frame(), "bolt"),
-                (doubtful_frame(), "bolt"),
-                (png, "nut"),
-                (deep, None),
-                (good_frame(), "bolt"),
-            ):
-                camera.send(image, product=product)
+    with (
+        open_station(settings, nullcontext(OnnxScorer(tiny_bundle, 1))) as station,
+        station.running(),
+        PushCamera(station.addresses["frames"]) as camera,
+    ):
+        for image, product in (
+            (bad_frame(), "bolt"),
+            (doubtful_frame(), "bolt"),
+            (png, "nut"),
+            (deep, None),
+            (good_frame(), "bolt"),
+        ):
+            camera.send(image, product=product)
     station.check()
 
     found = replayed(tmp_path, tiny_bundle)

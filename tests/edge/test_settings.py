@@ -9,7 +9,13 @@ from typing import Any
 import pytest
 
 from edge.addresses import is_private
-from edge.settings import SettingsError, StationSettings, read_settings
+from edge.settings import (
+    ADDRESSES,
+    SettingsError,
+    StationSettings,
+    plain_addresses,
+    read_settings,
+)
 from tests.line.processes import ROOT
 
 if sys.version_info >= (3, 11):
@@ -107,6 +113,106 @@ def test_an_address_that_others_reach_is_refused_unless_insecure(key: str, addre
 )
 def test_an_address_of_this_machine_alone_is_allowed(address: str) -> None:
     assert read_settings(command_line={"frames": address}, environment={}).frames == address
+
+
+@pytest.mark.parametrize("key", [key for key in ADDRESSES if key != "imagezmq"])
+def test_with_keys_any_interface_will_do(key: str) -> None:
+    chosen = {key: "tcp://0.0.0.0:5555", "keys": "keys"}
+
+    settings = read_settings(command_line=chosen, environment={})
+
+    assert plain_addresses(settings) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "address"),
+    [
+        ("imagezmq", "tcp://*:5560"),
+        ("imagezmq_from", "tcp://192.0.2.7:5561"),
+        ("imagezmq_from", "tcp://127.0.0.1:5561, tcp://camera7:5561"),
+        ("http", "0.0.0.0:8787"),
+        ("http", "[::]:8787"),
+        ("http", "station7:8787"),
+    ],
+)
+def test_what_cannot_encrypt_is_for_this_machine_alone_unless_insecure(
+    key: str, address: str
+) -> None:
+    chosen = {key: address, "keys": "keys"}
+
+    with pytest.raises(SettingsError, match=f"{key} = .*cannot encrypt.*insecure = true"):
+        read_settings(command_line=chosen, environment={})
+
+    settings = read_settings(command_line={**chosen, "insecure": True}, environment={})
+    assert plain_addresses(settings) == [f"{key} {address.split(', ')[-1]}"]
+
+
+def test_insecure_lists_every_address_that_others_reach_and_no_other() -> None:
+    chosen = {"insecure": True, "frames": "tcp://*:1", "verdicts": "tcp://[::]:2", "http": ""}
+
+    settings = read_settings(command_line=chosen, environment={})
+
+    assert plain_addresses(settings) == ["frames tcp://*:1", "verdicts tcp://[::]:2"]
+    assert plain_addresses(settings.model_copy(update={"keys": Path("keys")})) == []
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "0",
+        "*",
+        "[*]",
+        "0.0.0.0",
+        "[::]",
+        "lo",
+        "eth0",
+        "127.1",
+        "[fe80::1%eth0]",
+        "[::ffff:10.0.0.1]",
+    ],
+)
+def test_a_host_that_is_not_surely_loopback_is_not_private(host: str) -> None:
+    assert not is_private(f"tcp://{host}:5555")
+
+
+@pytest.mark.parametrize("address", ["inproc://x", "ws://127.0.0.1:1", "udp://127.0.0.1:1", ""])
+def test_another_transport_is_not_private(address: str) -> None:
+    assert not is_private(address)
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "127.255.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]"]
+)
+def test_loopback_is_private_in_every_spelling(host: str) -> None:
+    assert is_private(f"tcp://{host}:5555")
+
+
+@pytest.mark.parametrize(
+    ("key", "address", "said"),
+    [
+        ("frames", "ipc://@frames", "every user of this machine"),
+        ("control", "ipc://", "has no path"),
+        ("frames", "tcp://::1:5555", "stands in brackets"),
+        ("http", "8787", "expected host:port"),
+        ("http", ":8787", "expected host:port"),
+        ("http", "127.0.0.1:*", "expected host:port"),
+        ("http", "http://127.0.0.1:8787", "expected host:port"),
+        ("http", "::1:8787", "stands in brackets"),
+        ("http", "127.0.0.1:65536", "expected host:port"),
+        ("imagezmq_from", "tcp://*:5555", "names no host"),
+        ("imagezmq_from", "tcp://127.0.0.1:*", "expected 1 to 65535"),
+        ("imagezmq_from", "tcp://127.0.0.1:0", "expected 1 to 65535"),
+        ("imagezmq_from", "tcp://127.0.0.1:1,nonsense", "'nonsense' must begin with"),
+        ("imagezmq_from", ",".join(["tcp://127.0.0.1:1"] * 65), "has 65 addresses"),
+    ],
+)
+def test_an_address_that_cannot_be_used_is_refused_with_what_is_wrong(
+    key: str, address: str, said: str
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        read_settings(command_line={key: address}, environment={})
+
+    assert said in str(caught.value)
 
 
 def test_an_address_that_is_no_address_is_refused() -> None:

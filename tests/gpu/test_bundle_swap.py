@@ -16,14 +16,13 @@ import pytest
 from edge.device import open_device
 from edge.gpu_scorer import open_gpu_scorer
 from edge.onnx_scorer import OnnxScorer
-from edge.pipeline import Station
 from edge.settings import StationSettings
-from edge.sockets import context
 from inspection.bundle import digest
 from inspection.errors import InputError
 from inspection.scoring import Head
 from tests.bundles import good_frame
 from tests.edge.ledgers import messages_in
+from tests.edge.open_station import open_station
 from tests.gpu.emulated_trunk import EmulatedTrunk
 from tests.line.free_addresses import FREE_ADDRESSES
 from tests.line.push_camera import PushCamera
@@ -184,18 +183,20 @@ def test_a_station_swaps_under_load_and_every_verdict_names_its_bank(
     """Cameras, threads and sockets as on a line; the GPU is the emulated one."""
     new = other(tiny_bundle)
     settings = StationSettings(**FREE_ADDRESSES, state_dir=tmp_path, backlog_frames=1 << 16)
-    with context() as owner:
-        station = Station(settings, on_its_own_thread(driver, kernels_folder, tiny_bundle), owner)
-        with station.running(), PushCamera(station.addresses["frames"], product="bolt") as camera:
-            for i in range(40):
-                camera.send(FRAME)
-                if i == 20:
-                    station.offer(new)
-            while station.scorer.bundle is not new:
-                camera.send(FRAME)
-                time.sleep(0.002)  # a camera of 500 Hz
-            for _ in range(10):
-                camera.send(FRAME)
+    with (
+        open_station(settings, on_its_own_thread(driver, kernels_folder, tiny_bundle)) as station,
+        station.running(),
+        PushCamera(station.addresses["frames"], product="bolt") as camera,
+    ):
+        for i in range(40):
+            camera.send(FRAME)
+            if i == 20:
+                station.offer(new)
+        while station.scorer.bundle is not new:
+            camera.send(FRAME)
+            time.sleep(0.002)  # a camera of 500 Hz
+        for _ in range(10):
+            camera.send(FRAME)
     station.check()
 
     rows = [(each.verdict.value, each.bundle, each.bank) for each in messages_in(tmp_path)]

@@ -19,14 +19,13 @@ from edge.check import warm_up
 from edge.cli import DONE, GATE, main
 from edge.device import open_device
 from edge.onnx_scorer import OnnxScorer
-from edge.pipeline import Station
 from edge.settings import StationSettings
-from edge.sockets import context
 from inspection.bundle import TRUNK
 from inspection.engines import EngineKey
 from inspection.errors import BundleError, DeviceError, ParityError
 from tests.bundles import bad_frame, good_frame, replace_file, write_tiny_bundle
 from tests.edge.ledgers import messages_in
+from tests.edge.open_station import open_station
 from tests.gpu.emulated_trunk import EmulatedTrunk, memory_of
 from tests.line.free_addresses import FREE_ADDRESSES
 from tests.line.push_camera import PushCamera
@@ -122,13 +121,15 @@ def test_an_engine_with_other_answers_does_not_hold(folder, machine, capsys):
 def test_a_station_runs_the_engine_for_its_chip(folder, machine, tmp_path, asked):
     settings = StationSettings(**FREE_ADDRESSES, state_dir=tmp_path / "state", scorer=asked)
     bundle = open_bundle(folder)
-    with context() as owner:
-        station = Station(settings, standby.open_scorer(settings, bundle, warm_up), owner)
-        with station.running(), PushCamera(station.addresses["frames"]) as camera:
-            assert "emulated sm_86" in station.scorer.name
-            camera.send(good_frame("bolt"), product="bolt")
-            camera.send(bad_frame("nut", 1, 50), product="nut")
-            camera.send(good_frame("nut"))
+    with (
+        open_station(settings, standby.open_scorer(settings, bundle, warm_up)) as station,
+        station.running(),
+        PushCamera(station.addresses["frames"]) as camera,
+    ):
+        assert "emulated sm_86" in station.scorer.name
+        camera.send(good_frame("bolt"), product="bolt")
+        camera.send(bad_frame("nut", 1, 50), product="nut")
+        camera.send(good_frame("nut"))
     station.check()
 
     recorded = sorted(messages_in(tmp_path / "state"), key=lambda said: said.seq)

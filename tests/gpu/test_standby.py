@@ -21,16 +21,15 @@ from edge.gpu_scorer import open_gpu_scorer
 from edge.ledger_table import FILE
 from edge.onnx_scorer import OnnxScorer
 from edge.outcome import NoScoreError
-from edge.pipeline import Station
 from edge.scorer import Question
 from edge.settings import StationSettings
-from edge.sockets import context
 from edge.standby import MOST_RESTARTS, StandbyScorer, open_scorer
 from edge.tensorrt_engine import engine_of
 from inspection.engines import EngineKey
 from inspection.errors import DeviceError, ParityError
 from inspection.verdicts import Reason
 from tests.bundles import bad_frame, good_frame, write_tiny_bundle
+from tests.edge.open_station import open_station
 from tests.gpu.emulated_trunk import EmulatedTrunk
 from tests.line.free_addresses import FREE_ADDRESSES
 from tests.line.push_camera import PushCamera
@@ -202,11 +201,13 @@ def test_a_station_answers_every_frame_once_whatever_becomes_of_its_gpu(line, tm
         finally:
             scorer.close()
 
-    with context() as owner:
-        station = Station(settings, opened(), owner)
-        with station.running(), PushCamera(station.addresses["frames"], product="bolt") as camera:
-            for _ in range(80):
-                camera.send(good_frame("bolt"))
+    with (
+        open_station(settings, opened()) as station,
+        station.running(),
+        PushCamera(station.addresses["frames"], product="bolt") as camera,
+    ):
+        for _ in range(80):
+            camera.send(good_frame("bolt"))
     station.check()
 
     with closing(sqlite3.connect(tmp_path / FILE)) as connection:
