@@ -10,7 +10,7 @@ import errno
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import zmq
@@ -35,8 +35,9 @@ WAITING_TO_CONNECT = 1024
 CURVE_BYTES = 33
 """What encryption adds to a part; without it a part of the most bytes would be refused."""
 
-TOPIC_BYTES = 1024
-"""Of a subscription: a camera's name is at most 128 characters of 4 bytes."""
+MOST_TOPIC_BYTES = 600
+"""A topic is at most `heatmap/` and 128 characters of up to 4 bytes; a peer that asks for a longer
+one is dropped by ZeroMQ."""
 
 _MOST = (1 << 63) - 1
 
@@ -55,6 +56,7 @@ class Kind:
         receive: Messages of one peer that may wait here, beyond what its kernel and ours hold.
         send: Messages that may wait for one peer; beyond them ZeroMQ drops, or its sender waits.
         most_bytes: Of one part that comes in; None: the setting `max_message_bytes`.
+        options: What else is set before it binds.
     """
 
     type: zmq.SocketType
@@ -62,6 +64,7 @@ class Kind:
     receive: int
     send: int
     most_bytes: int | None = None
+    options: Mapping[zmq.SocketOption, int] = field(default_factory=dict)
 
 
 KINDS = {
@@ -70,9 +73,16 @@ KINDS = {
     "frames": Kind(zmq.PULL, Role.CAMERA, receive=8, send=1),
     "imagezmq": Kind(zmq.ROUTER, None, receive=8, send=8),
     "imagezmq_from": Kind(zmq.SUB, None, receive=8, send=1024),
-    "verdicts": Kind(zmq.PUB, Role.SUBSCRIBER, receive=64, send=4096, most_bytes=TOPIC_BYTES),
-    "catch_up": Kind(zmq.ROUTER, Role.SUBSCRIBER, 64, 4096, most_bytes=MAX_HEADER_BYTES),
-    "reject": Kind(zmq.ROUTER, Role.SUBSCRIBER, 64, 64, most_bytes=MAX_HEADER_BYTES),
+    # ZeroMQ reads subscriptions inside `send` for as long as more have come: with its default of
+    # 1000, four peers that send nothing else held one `send` for a minute; with 1 the worst took
+    # 0.1 s (measured). Every subscription is told, because each is somebody who came late.
+    "verdicts": Kind(
+        *(zmq.XPUB, Role.SUBSCRIBER), 1, 4096, MOST_TOPIC_BYTES, {zmq.XPUB_VERBOSE: 1}
+    ),
+    # ZeroMQ takes from peers in turn, a message each: with few of each waiting, a peer that asks
+    # without end costs another no more than its own turn. Answers to catch up are large.
+    "catch_up": Kind(zmq.ROUTER, Role.SUBSCRIBER, 8, 4, most_bytes=MAX_HEADER_BYTES),
+    "reject": Kind(zmq.ROUTER, Role.SUBSCRIBER, 64, 256, most_bytes=MAX_HEADER_BYTES),
     "control": Kind(zmq.ROUTER, Role.CONTROL, 64, 64, most_bytes=MAX_HEADER_BYTES),
 }
 """By setting. Of imageZMQ's publishers a station is the listener: `send` is for subscriptions."""
@@ -139,6 +149,7 @@ class StationSockets:
         most_bytes = kind.most_bytes or self.settings.max_message_bytes
         options = {
             **_GUARDS,
+            **kind.options,
             zmq.RCVHWM: kind.receive,
             zmq.SNDHWM: kind.send,
             zmq.MAXMSGSIZE: min(_MOST, most_bytes + (CURVE_BYTES if encrypted else 0)),
