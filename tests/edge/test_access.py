@@ -17,6 +17,7 @@ from edge.peers import open_peers
 from edge.settings import StationSettings
 from edge.sockets import (
     HANDSHAKE_MS,
+    KINDS,
     StationSockets,
     apply_client_keys,
     connect,
@@ -92,6 +93,22 @@ def test_the_right_key_is_let_in_and_counted(
 
     until(lambda: counts(health) == {"connected": 1, "disconnected": 1})
     assert health.count(ALLOWED[Role.CAMERA], 0) == 1
+
+
+@pytest.mark.parametrize("what", [what for what, kind in KINDS.items() if kind.role])
+def test_every_socket_hears_a_peer_with_a_key_of_its_role(
+    sockets: StationSockets, keys: Keys, what: str
+) -> None:
+    kind = KINDS[what]
+    assert kind.role is not None
+    own = keys.new(kind.role, "peer")
+    asks = {zmq.PULL: zmq.PUSH, zmq.ROUTER: zmq.DEALER, zmq.XPUB: zmq.XSUB}[kind.type]
+    with sockets.open(what, "tcp://127.0.0.1:*") as (opened, address):
+        with peer(asks, address, own) as asking:
+            asking.send(b"\x01verdict/")
+            assert opened.poll(PATIENCE_MS)
+
+        assert opened.recv_multipart()[-1] == b"\x01verdict/"
 
 
 def stranger_keys(keys: Keys, own: CurveKeys, kind: str) -> CurveKeys | None:
