@@ -116,13 +116,13 @@ class StationSockets:
         context: Of all of them.
         settings: Addresses and bounds.
         keys: The station's own; None: nothing is encrypted.
-        peers: Counts whoever comes and goes.
+        peers: Counts whoever comes and goes; None: nobody does.
     """
 
     context: zmq.Context[zmq.Socket[bytes]]
     settings: StationSettings
-    keys: KeyPair | None
-    peers: Peers
+    keys: KeyPair | None = None
+    peers: Peers | None = None
 
     def __post_init__(self) -> None:
         if self.settings.keys is not None and self.keys is None:
@@ -158,7 +158,8 @@ class StationSockets:
         with socket(self.context, kind.type, options) as opened:
             if encrypted is not None and kind.role is not None:
                 _serve_encrypted(opened, encrypted, kind.role)
-            self.peers.watch(opened, what)
+            if self.peers is not None:
+                self.peers.watch(opened, what)
             if kind.type is not zmq.SUB:
                 yield opened, bind(opened, address)
                 return
@@ -198,16 +199,18 @@ def refusals(opened: zmq.Socket[bytes], address: str) -> Iterator[Callable[[], N
 def _check_refused(monitor: zmq.Socket[bytes], address: str) -> None:
     if not monitor.poll(0):
         return
-    event = parse_monitor_message(monitor.recv_multipart())["event"]
-    if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+    told = parse_monitor_message(monitor.recv_multipart())
+    if told["event"] == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
         raise StationError(
             f"{address} does not let this key in: it is not in the station's folder of keys for "
             "this socket; see dualbank-edge keys list there"
         )
-    raise StationError(
-        f"{address} encrypts and this side does not, or the other way round; "
-        "give both --key and --station-key where the station has keys"
-    )
+    if told["value"] == zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH:
+        raise StationError(
+            f"{address} encrypts and this side does not, or the other way round; "
+            "give both --key and --station-key where the station has keys"
+        )
+    raise StationError(f"{address} does not speak as a station does; is it the right address?")
 
 
 def _serve_encrypted(opened: zmq.Socket[bytes], keys: KeyPair, role: Role) -> None:
