@@ -9,32 +9,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import zmq
 from zmq.auth.thread import ThreadAuthenticator
 
 from edge.health import Health, is_milestone
-from edge.keys import KeyPair, Role, key_files, read_public, station_pair
-from inspection.errors import InputError, StationError
+from edge.keys import Role, key_files, read_public
+from inspection.errors import InputError
 
 log = logging.getLogger(__name__)
 
 ALLOWED = {role: f"allowed_{role.value}" for role in Role}
 REFUSED = {role: f"refused_{role.value}" for role in Role}
 """Counters of `Health`: handshakes of each role whose key was known, and whose was not."""
-
-
-@dataclass(frozen=True, slots=True)
-class Access:
-    """What a station's sockets encrypt with.
-
-    Attributes:
-        keys: The station's own; None: nothing is encrypted, and everybody is let in.
-    """
-
-    keys: KeyPair | None
 
 
 class AllowList:
@@ -106,24 +94,17 @@ class Gate:
 @contextmanager
 def open_access(
     context: zmq.Context[zmq.Socket[bytes]], keys: Path | None, health: Health
-) -> Iterator[Access]:
+) -> Iterator[None]:
     """Answer handshakes of a context's sockets until the end; they must be closed before.
 
     Args:
         context: Of the station's sockets.
-        keys: Folder of keys; None: there is nothing to answer.
+        keys: Folder of keys; None: nothing is encrypted, and there is nothing to answer.
         health: Counts who is let in and who is not, by role.
-
-    Raises:
-        StationError: The station has no key of its own, or one that cannot be used.
     """
     if keys is None:
-        yield Access(None)
+        yield
         return
-    try:
-        own = station_pair(keys)
-    except InputError as error:
-        raise StationError(f"keys = {keys} cannot be used: {error}") from error
     answering = ThreadAuthenticator(context, log=log)
     for role in Role:
         allowed = AllowList(keys / role.value)
@@ -132,6 +113,6 @@ def open_access(
         answering.configure_curve_callback(role.value, Gate(role, allowed, health))
     answering.start()
     try:
-        yield Access(own)
+        yield
     finally:
         answering.stop()

@@ -80,12 +80,18 @@ def read_client_keys(secret_file: Path, station_file: Path) -> CurveKeys:
     return CurveKeys(own.public_key, own.secret_key, read_public(station_file))
 
 
-def station_pair(keys: Path, environment: Mapping[str, str] | None = None) -> KeyPair:
+def station_pair(keys: Path | None, environment: Mapping[str, str] | None = None) -> KeyPair | None:
     """Read a station's own key: systemd's credential if there is one, else that of the folder.
+
+    Args:
+        keys: The setting; None: the station has none, and encrypts nothing.
+        environment: None means this process's.
 
     Raises:
         InputError: There is none, or it cannot be used.
     """
+    if keys is None:
+        return None
     environment = os.environ if environment is None else environment
     if (given := environment.get(CREDENTIALS)) and (Path(given) / (STATION + SECRET)).exists():
         # Its mode is systemd's: with an access list for the service's user it shows 0440.

@@ -18,6 +18,7 @@ from edge.control import ControlSocket
 from edge.first_bundle import choose_bundle
 from edge.health import Health
 from edge.http_server import open_http
+from edge.keys import station_pair
 from edge.notify import Notifier, open_notifier
 from edge.peers import open_peers, raise_descriptor_limit
 from edge.pipeline import Station
@@ -67,8 +68,8 @@ def serve(settings: StationSettings, report: Callable[[dict[str, Any]], None]) -
         first = choose_bundle(settings.bundle, store)
         owner = held.enter_context(context())
         peers = held.enter_context(open_peers(health, _has_been_logged))
-        access = held.enter_context(open_access(owner, settings.keys, health))
-        sockets = StationSockets(owner, settings, access.keys, peers)
+        held.enter_context(open_access(owner, settings.keys, health))
+        sockets = StationSockets(owner, settings, station_pair(settings.keys), peers)
         relay = RelayScorer(open_scorer(settings, first.bundle, warm_up, gpu_died))
         swapping = Swapping(settings, first, store, relay, _means(settings, gpu_died))
         control = ControlSocket(sockets, settings, swapping.desk.ask)

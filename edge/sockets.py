@@ -10,7 +10,7 @@ import errno
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import zmq
@@ -35,7 +35,7 @@ WAITING_TO_CONNECT = 1024
 CURVE_BYTES = 33
 """What encryption adds to a part; without it a part of the most bytes would be refused."""
 
-TOPIC_BYTES = 600
+MOST_TOPIC_BYTES = 600
 """A topic is at most `heatmap/` and 128 characters of up to 4 bytes; a peer that asks for a longer
 one is dropped by ZeroMQ."""
 
@@ -56,8 +56,7 @@ class Kind:
         receive: Messages of one peer that may wait here, beyond what its kernel and ours hold.
         send: Messages that may wait for one peer; beyond them ZeroMQ drops, or its sender waits.
         most_bytes: Of one part that comes in; None: the setting `max_message_bytes`.
-        verbose: Whether every subscription is told, not only the first of its kind: each is
-            somebody who came late.
+        options: What else is set before it binds.
     """
 
     type: zmq.SocketType
@@ -65,7 +64,7 @@ class Kind:
     receive: int
     send: int
     most_bytes: int | None = None
-    verbose: bool = False
+    options: Mapping[zmq.SocketOption, int] = field(default_factory=dict)
 
 
 KINDS = {
@@ -74,13 +73,15 @@ KINDS = {
     "frames": Kind(zmq.PULL, Role.CAMERA, receive=8, send=1),
     "imagezmq": Kind(zmq.ROUTER, None, receive=8, send=8),
     "imagezmq_from": Kind(zmq.SUB, None, receive=8, send=1024),
-    # Subscriptions wait one at a time. ZeroMQ reads them inside `send` for as long as more have
-    # come: with its default of 1000, four peers that send nothing but subscriptions held one `send`
-    # for a minute and longer; with 1 the worst took 0.1 s, on two cores (measured).
-    "verdicts": Kind(zmq.XPUB, Role.SUBSCRIBER, 1, 4096, most_bytes=TOPIC_BYTES, verbose=True),
+    # ZeroMQ reads subscriptions inside `send` for as long as more have come: with its default of
+    # 1000, four peers that send nothing else held one `send` for a minute; with 1 the worst took
+    # 0.1 s (measured). But with 1, no peer whose key was asked for is ever heard (libzmq 4.3.5).
+    # Every subscription is told, because each is somebody who came late.
+    "verdicts": Kind(
+        *(zmq.XPUB, Role.SUBSCRIBER), 2, 4096, MOST_TOPIC_BYTES, {zmq.XPUB_VERBOSE: 1}
+    ),
     # ZeroMQ takes from peers in turn, a message each: with few of each waiting, a peer that asks
-    # without end costs another no more than its own turn. One that does not read its answers loses
-    # them: those of a request to catch up are large.
+    # without end costs another no more than its own turn. Answers to catch up are large.
     "catch_up": Kind(zmq.ROUTER, Role.SUBSCRIBER, 8, 4, most_bytes=MAX_HEADER_BYTES),
     "reject": Kind(zmq.ROUTER, Role.SUBSCRIBER, 64, 256, most_bytes=MAX_HEADER_BYTES),
     "control": Kind(zmq.ROUTER, Role.CONTROL, 64, 64, most_bytes=MAX_HEADER_BYTES),
@@ -115,13 +116,13 @@ class StationSockets:
         context: Of all of them.
         settings: Addresses and bounds.
         keys: The station's own; None: nothing is encrypted.
-        peers: Counts whoever comes and goes.
+        peers: Counts whoever comes and goes; None: nobody does.
     """
 
     context: zmq.Context[zmq.Socket[bytes]]
     settings: StationSettings
-    keys: KeyPair | None
-    peers: Peers
+    keys: KeyPair | None = None
+    peers: Peers | None = None
 
     def __post_init__(self) -> None:
         if self.settings.keys is not None and self.keys is None:
@@ -149,16 +150,16 @@ class StationSockets:
         most_bytes = kind.most_bytes or self.settings.max_message_bytes
         options = {
             **_GUARDS,
+            **kind.options,
             zmq.RCVHWM: kind.receive,
             zmq.SNDHWM: kind.send,
             zmq.MAXMSGSIZE: min(_MOST, most_bytes + (CURVE_BYTES if encrypted else 0)),
         }
-        if kind.verbose:
-            options[zmq.XPUB_VERBOSE] = 1
         with socket(self.context, kind.type, options) as opened:
             if encrypted is not None and kind.role is not None:
                 _serve_encrypted(opened, encrypted, kind.role)
-            self.peers.watch(opened, what)
+            if self.peers is not None:
+                self.peers.watch(opened, what)
             if kind.type is not zmq.SUB:
                 yield opened, bind(opened, address)
                 return
@@ -198,16 +199,18 @@ def refusals(opened: zmq.Socket[bytes], address: str) -> Iterator[Callable[[], N
 def _check_refused(monitor: zmq.Socket[bytes], address: str) -> None:
     if not monitor.poll(0):
         return
-    event = parse_monitor_message(monitor.recv_multipart())["event"]
-    if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+    told = parse_monitor_message(monitor.recv_multipart())
+    if told["event"] == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
         raise StationError(
             f"{address} does not let this key in: it is not in the station's folder of keys for "
             "this socket; see dualbank-edge keys list there"
         )
-    raise StationError(
-        f"{address} encrypts and this side does not, or the other way round; "
-        "give both --key and --station-key where the station has keys"
-    )
+    if told["value"] == zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH:
+        raise StationError(
+            f"{address} encrypts and this side does not, or the other way round; "
+            "give both --key and --station-key where the station has keys"
+        )
+    raise StationError(f"{address} does not speak as a station does; is it the right address?")
 
 
 def _serve_encrypted(opened: zmq.Socket[bytes], keys: KeyPair, role: Role) -> None:

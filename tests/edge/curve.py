@@ -13,7 +13,7 @@ import zmq
 
 from edge.access import open_access
 from edge.health import Health
-from edge.keys import CurveKeys, Role, new_peer, new_station, read_client_keys
+from edge.keys import CurveKeys, Role, new_peer, new_station, read_client_keys, station_pair
 from edge.peers import COUNTERS, open_peers
 from edge.settings import StationSettings
 from edge.sockets import StationSockets, apply_client_keys, connect, context
@@ -50,8 +50,8 @@ def encrypted_sockets(keys: Keys, health: Health, **settings: object) -> Iterato
     with ExitStack() as held:
         owner = held.enter_context(context())
         peers = held.enter_context(open_peers(health, must_not_die))
-        access = held.enter_context(open_access(owner, keys.folder, health))
-        yield StationSockets(owner, chosen, access.keys, peers)
+        held.enter_context(open_access(owner, keys.folder, health))
+        yield StationSockets(owner, chosen, station_pair(keys.folder), peers)
 
 
 @contextmanager

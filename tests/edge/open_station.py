@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 from edge.access import open_access
 from edge.health import Health
+from edge.keys import station_pair
 from edge.peers import open_peers
 from edge.pipeline import Station
 from edge.scorer import Scorer
@@ -23,9 +24,9 @@ def open_sockets(
     with (
         context() as owner,
         open_peers(health, _never) as peers,
-        open_access(owner, settings.keys, health) as access,
+        open_access(owner, settings.keys, health),
     ):
-        yield StationSockets(owner, settings, access.keys, peers)
+        yield StationSockets(owner, settings, station_pair(settings.keys), peers)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from queue import SimpleQueue
 
 import pytest
@@ -13,7 +14,7 @@ import zmq
 
 from edge import catch_up as asking
 from edge import follow as following
-from edge import publish
+from edge import sockets
 from edge.cli import main
 from edge.follow import follow
 from inspection.messages import VerdictMessage
@@ -138,7 +139,7 @@ def test_a_restart_of_the_station_loses_and_doubles_nothing(station: FakeStation
 
 
 def test_a_slow_reader_is_given_everything_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(publish._OPTIONS, zmq.SNDHWM, 10)
+    monkeypatch.setitem(sockets.KINDS, "verdicts", replace(sockets.KINDS["verdicts"], send=10))
     monkeypatch.setitem(following._LISTENS, zmq.RCVHWM, 10)
     with FakeStation() as station, listening(station) as listener:
         listener.may_go_on.clear()

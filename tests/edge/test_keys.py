@@ -54,7 +54,7 @@ def test_a_peer_gets_a_pair_of_its_own_and_its_public_half_is_allowed(
     own = read_client_keys(secret, keys / "station.key")
 
     assert zmq.curve_public(own.secret_key) == own.public_key
-    assert own.server_key == station_pair(keys, {}).public_key
+    assert own.server_key == read_public(keys / "station.key")
     assert list_keys(keys)[Role.SUBSCRIBER] == {"mes-1.b": own.public_key}
     assert list_keys(keys)[Role.CAMERA] == {}
 
@@ -107,9 +107,16 @@ def test_a_credential_of_systemd_wins_whatever_mode_it_shows(keys: Path, tmp_pat
     (tmp_path / "credentials" / "station.key_secret").chmod(0o440)
     given = {CREDENTIALS: str(tmp_path / "credentials")}
 
-    assert station_pair(keys, given).public_key == read_public(
-        tmp_path / "credentials" / "station.key"
-    )
+    pair = station_pair(keys, given)
+
+    assert pair is not None
+    assert pair.public_key == read_public(tmp_path / "credentials" / "station.key")
+
+
+def test_without_a_key_of_its_own_a_station_does_not_start(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"cannot read the secret key .*station\.key_secret"):
+        station_pair(tmp_path, {})
+    assert station_pair(None, {CREDENTIALS: str(tmp_path)}) is None
 
 
 def test_credentials_for_something_else_change_nothing(keys: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import zmq
 from edge import publish
 from edge.publish import Publisher, Standing, open_publisher
 from edge.settings import StationSettings
-from edge.sockets import TOPIC_BYTES
+from edge.sockets import MOST_TOPIC_BYTES
 from inspection.messages import decode_verdict
 from inspection.station_messages import decode_heartbeat
 from inspection.wire import pack
@@ -262,7 +262,7 @@ def test_a_topic_longer_than_any_camera_costs_the_peer_its_connection(
     watched = hostile.get_monitor_socket(zmq.EVENT_DISCONNECTED)
     hostile.connect(publisher.address)
 
-    hostile.send(b"\x01" + b"x" * TOPIC_BYTES)
+    hostile.send(b"\x01" + b"x" * MOST_TOPIC_BYTES)
 
     assert watched.poll(PATIENCE_MS)
     hostile.disable_monitor()
