@@ -4,17 +4,21 @@
 
 The station runs as its own process under a steady load; this one is camera, subscriber and
 operator. Each turn swaps from RUNNING to one of the other two and back, with steady load before and
-after, so that a machine whose speed drifts moves all of them.
+after, so that a machine whose speed drifts moves all of them. Frames that came while other programs
+took more than a tenth of a core are left out of the latencies: a spell of them would be longer in
+swaps, which take as long as the machine lets them.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 import threading
 import time
+from bisect import bisect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -37,6 +41,15 @@ LOAD = 0.6
 STEADY_S = 10.0
 TERMS = Terms(shadow_frames=100, shadow_s=60.0, probation_s=2.0, margin=1.0)
 LOOK_S = 0.5
+SAMPLE_S = 0.5
+SETTLES_S = 3.0
+MOST_OTHERS = 0.1
+"""Cores that other programs may take."""
+
+FEWEST = 20
+"""Frames that a percentile is taken of."""
+
+TICKS = os.sysconf("SC_CLK_TCK")
 STEPS = {
     ("verifying", "loading", "proving"): "verify, load, prove",
     ("shadow",): "shadow",
@@ -53,14 +66,21 @@ class Sent:
     took_ms: dict[int, float] = field(default_factory=dict)
     bundles: dict[int, str] = field(default_factory=dict)
     unknown: int = 0
+    others: list[tuple[float, float]] = field(default_factory=list)
 
     def between(self, begin_s: float, end_s: float) -> list[float]:
-        """Latencies, ms, of frames that were sent in a time."""
+        """Latencies, ms, of frames that were sent in a time, and had the machine to themselves."""
         return [
             self.took_ms[seq]
             for seq, at in self.sent_s.items()
-            if begin_s <= at < end_s and seq in self.took_ms
+            if begin_s <= at < end_s and seq in self.took_ms and self.is_quiet(at)
         ]
+
+    def is_quiet(self, at_s: float) -> bool:
+        """Whether other programs took little of the cores around a time, and for a while before."""
+        first = bisect(self.others, (at_s - SETTLES_S,))
+        last = bisect(self.others, (at_s + SAMPLE_S,))
+        return all(cores < MOST_OTHERS for _, cores in self.others[first : last + 1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +120,7 @@ def main() -> int:
         rate_hz = args.load * capacity(line)["rate_hz"]
         address = control_address(Path(state))
         swaps: list[Swap] = []
-        with load(line, rate_hz) as sent:
+        with load(line, rate_hz, station.process.pid) as sent:
             time.sleep(STEADY_S)
             for _ in range(args.turns):
                 for kind, bundle in (
@@ -120,6 +140,7 @@ def main() -> int:
         "sent": len(sent.sent_s),
         "heard": len(sent.took_ms),
         "unknown": sent.unknown,
+        "quiet_share": _two(sum(map(sent.is_quiet, sent.sent_s.values())) / len(sent.sent_s)),
         "swaps": len(swaps),
         "steps_of_swaps_s": _steps(swaps),
         **_figures(sent, swaps),
@@ -133,7 +154,7 @@ def main() -> int:
 
 
 @contextmanager
-def load(line: Line, rate_hz: float) -> Iterator[Sent]:
+def load(line: Line, rate_hz: float, station: int) -> Iterator[Sent]:
     """Send at a steady rate and hear verdicts, in threads, until the end; then hear the last."""
     sent, ending, all_sent = Sent(), threading.Event(), threading.Event()
 
@@ -156,9 +177,17 @@ def load(line: Line, rate_hz: float) -> Iterator[Sent]:
             elif said is None and all_sent.is_set():
                 return
 
+    def look() -> None:
+        before, before_s = _others_s(station), time.perf_counter()
+        while not ending.wait(SAMPLE_S):
+            now, now_s = _others_s(station), time.perf_counter()
+            sent.others.append((now_s, (now - before) / (now_s - before_s)))
+            before, before_s = now, now_s
+
     sender, hearer = threading.Thread(target=send), threading.Thread(target=hear)
-    sender.start()
-    hearer.start()
+    looker = threading.Thread(target=look)
+    for thread in (sender, hearer, looker):
+        thread.start()
     try:
         yield sent
     finally:
@@ -166,6 +195,19 @@ def load(line: Line, rate_hz: float) -> Iterator[Sent]:
         sender.join()
         all_sent.set()
         hearer.join()
+        looker.join()
+
+
+def _others_s(station: int) -> float:
+    """CPU time, s, of everything on this machine but the station and this process."""
+    first = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
+    user, nice, system, _, _, irq, softirq = map(int, first[:7])
+    ours = 0
+    for pid in (station, os.getpid()):
+        # The name may hold spaces; what follows it does not.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ours += int(fields[11]) + int(fields[12])
+    return (user + nice + system + irq + softirq - ours) / TICKS
 
 
 def _swap(address: str, kind: str, bundle: Path) -> Swap:
@@ -183,41 +225,30 @@ def _swap(address: str, kind: str, bundle: Path) -> Swap:
 
 
 def _figures(sent: Sent, swaps: Sequence[Swap]) -> dict[str, Any]:
-    """Latencies of frames that came in swaps of each kind and in their steps, and in between.
-
-    Ratios are of one swap and the steady times on both sides of it; given is their median.
-    """
-    steady = [sent.between(*each) for each in _steady_times(sent, swaps)]
-    rows: dict[str, list[tuple[list[float], list[float]]]] = {}
-    for number, swap in enumerate(swaps):
-        beside = steady[number] + steady[number + 1]
+    """Latencies of frames that came in steady times, in swaps of each kind, and in their steps."""
+    rows: dict[str, list[float]] = {"steady": []}
+    for begin_s, end_s in _steady_times(sent, swaps):
+        rows["steady"] += sent.between(begin_s, end_s)
+    for swap in swaps:
         begin_s = swap.asked_s
         whole = sent.between(begin_s, begin_s + sum(swap.state.took_s.values()))
-        rows.setdefault(f"swap, {swap.kind}", []).append((whole, beside))
+        rows.setdefault(f"swap, {swap.kind}", []).extend(whole)
         for steps, name in STEPS.items():
             end_s = begin_s + sum(swap.state.took_s[step] for step in steps)
-            rows.setdefault(name, []).append((sent.between(begin_s, end_s), beside))
+            rows.setdefault(name, []).extend(sent.between(begin_s, end_s))
             begin_s = end_s
-    every = [latency for each in steady for latency in each]
-    p50, p99 = np.percentile(every, [50, 99])
-    figures = {"steady": {"frames": len(every), "p50_ms": _two(p50), "p99_ms": _two(p99)}}
-    for name, pairs in rows.items():
-        values = [latency for during, _ in pairs for latency in during]
-        ratios = np.median(
-            [
-                np.percentile(during, [50, 99]) / np.percentile(beside, [50, 99])
-                for during, beside in pairs
-                if during
-            ],
-            axis=0,
-        )
+    steady = np.percentile(rows["steady"], [50, 99])
+    figures = {}
+    for name, values in rows.items():
+        if len(values) < FEWEST:
+            continue
         these = np.percentile(values, [50, 99])
         figures[name] = {
             "frames": len(values),
             "p50_ms": _two(these[0]),
             "p99_ms": _two(these[1]),
-            "p50_ratio": _two(ratios[0]),
-            "p99_ratio": _two(ratios[1]),
+            "p50_ratio": _two(these[0] / steady[0]),
+            "p99_ratio": _two(these[1] / steady[1]),
         }
     return {"latency": figures}
 

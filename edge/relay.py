@@ -6,6 +6,7 @@ Why one is replaced, and when it is let go, is `edge.swapping`'s. Nothing here w
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -73,8 +74,8 @@ class RelayScorer:
         self._first = first
         self._places: _Places | None = None
         self._under_way: deque[_Batch] = deque()
-        # Any thread puts, the scorer's takes.
-        self._wishes: SimpleQueue[tuple[Callable[[], None], Future[None]]] = SimpleQueue()
+        # Any thread puts, the scorer's takes; one that returns False is tried again.
+        self._wishes: SimpleQueue[tuple[Callable[[], bool], Future[None]]] = SimpleQueue()
         self._closed = False
 
     @contextmanager
@@ -108,9 +109,24 @@ class RelayScorer:
         """Put the one that is kept in the place of the one on trial, which is kept then."""
         return self._wish(self._go_back)
 
-    def let_go(self) -> Future[None]:
-        """Close the one that is kept; canvases that were made for it are answered without score."""
-        return self._wish(self._let_go)
+    def keep(self) -> Future[None]:
+        """End the trial: who scores now is there to stay."""
+        return self._wish(self._keep)
+
+    def let_go(self, after_s: float = 0.0) -> Future[None]:
+        """Close the one that is kept now, once it has nothing under way; that ends a trial, too.
+
+        Args:
+            after_s: How long canvases that were made for it are still scored; then they are
+                answered without a score.
+        """
+        kept, ends_s = self._now.kept, time.monotonic() + after_s
+
+        def done() -> bool:
+            gone = self._now.kept is not kept  # another swap was faster
+            return gone or (time.monotonic() >= ends_s and self._let_go())
+
+        return self._wish(done)
 
     @property
     def can_go_back(self) -> bool:
@@ -190,14 +206,16 @@ class RelayScorer:
 
     def tend(self) -> None:
         """See `Scorer`; this is where one takes another's place."""
-        for do, told in self._take_wishes():
+        for wish in list(self._take_wishes()):
+            do, told = wish
             try:
-                do()
+                if do():
+                    told.set_result(None)
+                else:
+                    self._wishes.put(wish)
             # Whatever it is: who wished it is told, and what runs goes on.
             except Exception as error:  # noqa: BLE001
                 told.set_exception(error)
-            else:
-                told.set_result(None)
         for runner in self._runners():
             with self._sent_back_if_it_fails(runner):
                 runner.scorer.tend()
@@ -213,28 +231,34 @@ class RelayScorer:
         places = self._now
         return [places.current] if places.kept is None else [places.current, places.kept]
 
-    def _replace(self, by: AbstractContextManager[Scorer]) -> None:
-        before = self._now.current
-        self._let_go()
-        held = ExitStack()
+    def _replace(self, by: AbstractContextManager[Scorer]) -> bool:
+        if not self._let_go():
+            return False
+        before, held = self._now.current, ExitStack()
         runner = _Runner(held.enter_context(by), held)
         self.failure = None
         self._places = _Places(runner, kept=before, on_trial=True)
+        return True
 
-    def _go_back(self) -> None:
+    def _go_back(self) -> bool:
         places = self._now
         if places.kept is None or not places.on_trial:
             raise StationError("there is no scorer to go back to; the running one was not on trial")
         self._places = _Places(places.kept, kept=places.current)
+        return True
 
-    def _let_go(self) -> None:
-        places = self._now
-        if places.kept is None:
-            return
-        if any(batch.runner is places.kept and batch.lost is None for batch in self._under_way):
-            self._lose_batches_of(places.kept, "its scorer was let go")
-        self._places = _Places(places.current)
-        places.kept.held.close()
+    def _keep(self) -> bool:
+        self._places = replace(self._now, on_trial=False)
+        return True
+
+    def _let_go(self) -> bool:
+        kept = self._now.kept
+        if any(batch.runner is kept and batch.lost is None for batch in self._under_way):
+            return False
+        self._places = _Places(self._now.current)
+        if kept is not None:
+            kept.held.close()
+        return True
 
     def _who_takes(self, question: Question) -> _Runner | None:
         """Choose who scores: the current one if it can, else the one that is kept, if it can."""
@@ -269,7 +293,14 @@ class RelayScorer:
 
     def _send_back(self, why: str) -> None:
         failed = self._now.current
-        self._lose_batches_of(failed, why)
+        # What it was given is lost.
+        answers: list[Answer] = [NoScoreError(Reason.SCORER_FAILED, why)]
+        self._under_way = deque(
+            replace(batch, lost=answers * batch.frames)
+            if batch.runner is failed and batch.lost is None
+            else batch
+            for batch in self._under_way
+        )
         self._go_back()
         # Nor are canvases that were made for it scored by it: it has shown that it cannot.
         try:
@@ -279,20 +310,14 @@ class RelayScorer:
         self.failure = why
         log.error("scorer on trial failed; the one before scores on", extra={"why": why})
 
-    def _lose_batches_of(self, runner: _Runner, why: str) -> None:
-        self._under_way = deque(
-            _lost(batch, why) if batch.runner is runner and batch.lost is None else batch
-            for batch in self._under_way
-        )
-
-    def _wish(self, do: Callable[[], None]) -> Future[None]:
+    def _wish(self, do: Callable[[], bool]) -> Future[None]:
         told: Future[None] = Future()
         self._wishes.put((do, told))
         if self._closed:
             self._cancel_wishes()
         return told
 
-    def _take_wishes(self) -> Iterator[tuple[Callable[[], None], Future[None]]]:
+    def _take_wishes(self) -> Iterator[tuple[Callable[[], bool], Future[None]]]:
         with suppress(Empty):
             while True:
                 yield self._wishes.get_nowait()

@@ -48,7 +48,7 @@ RETRY_S = 5.0
 """Between two attempts to record that a bundle stays."""
 
 GRACE_S = 5.0
-"""After a rollback, canvases that were made for the other bundle are still scored for so long."""
+"""Canvases that were made for the bundle before are on their way for so long at most."""
 
 JOIN_S = 5.0
 
@@ -240,7 +240,12 @@ class Swapping:
             self.desk.wait(RETRY_S)
             return False
         self._means.fault("kept")
-        self._relay.let_go().result()
+        self._relay.keep().result()
+        if self._relay.failure is not None:
+            # In the very moment between the two.
+            self._roll_back(self._relay.failure)
+            return True
+        self._relay.let_go(GRACE_S)
         self._clear_away()
         log.warning("bundle kept", extra={"bundle": self._record.running[:12]})
         self.desk.enter("steady", why=None)
@@ -261,12 +266,8 @@ class Swapping:
         except StationError as error:
             log.error("a rollback is not recorded; a start would find it", extra={"why": error})
             self._record = rolled_back(gone, why)
+        self._relay.let_go(GRACE_S)
         self._is_back(why)
-        # Canvases that were made for the other bundle are on their way yet.
-        ends_s = self._clock_s() + GRACE_S
-        while (left_s := ends_s - self._clock_s()) > 0 and not self.desk.is_closed:
-            self.desk.wait(left_s)
-        self._relay.let_go().result()
 
     def _bring_back(self) -> None:
         """Run the bundle before again, by request, when the present one has long been kept."""
@@ -281,7 +282,8 @@ class Swapping:
             self._write(gone)
             raise
         log.warning("bundle brought back by request", extra={"bundle": bundle.id[:12]})
-        self._relay.let_go().result()
+        self._relay.keep().result()
+        self._relay.let_go(GRACE_S)
         self._is_back(ASKED_FOR)
 
     def _is_back(self, why: str) -> None:

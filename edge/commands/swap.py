@@ -7,11 +7,14 @@ import sys
 import time
 from pathlib import Path
 
-from edge.commands.options import DONE, FAILED, GATE, not_negative, print_json
+from pydantic import ValidationError
+
+from edge.commands.options import DONE, FAILED, GATE, not_negative
 from edge.control import ask_station, control_address
 from edge.settings import SettingsError, read_settings
 from edge.swap_report import progress_of, report_of
 from inspection.control_messages import AT_REST, ControlReply, ControlRequest, SwapState, Terms
+from inspection.wire import first_of
 
 LOOK_S = 0.2
 """Between two looks at a swap that is waited for."""
@@ -82,7 +85,7 @@ def _swap(given: argparse.Namespace) -> int:
     if reply.granted and given.wait and request.ask != "status":
         reply = _wait(address, given, reply)
     if given.json:
-        print_json(reply.model_dump(mode="json"))
+        print(reply.model_dump_json(), flush=True)
     else:
         _print(reply, given.ask)
     if not reply.granted:
@@ -104,8 +107,8 @@ def _request_of(given: argparse.Namespace) -> ControlRequest:
     }
     try:
         terms = Terms(**chosen)
-    except ValueError as error:
-        raise SettingsError(f"these terms cannot be kept: {error}") from error
+    except ValidationError as error:
+        raise SettingsError(f"terms cannot be kept: {first_of(error)}") from error
     # The station's working directory is another one.
     return ControlRequest(ask="swap", bundle=str(given.bundle.resolve()), terms=terms)
 

@@ -293,6 +293,56 @@ def test_after_going_back_canvases_of_the_other_are_still_scored_by_it(pair: Pai
     assert [pair.said(), pair.said()] == [["new"], ["old"]]
 
 
+def test_one_that_is_let_go_first_answers_what_it_has_under_way(pair: Pair) -> None:
+    pair.old.ready = False
+    pair.ask()
+    pair.switch()
+    wish = pair.relay.let_go()
+    pair.relay.tend()
+    waits = not wish.done()
+    pair.old.ready = True
+
+    said = pair.said()
+    pair.relay.tend()
+
+    assert waits
+    assert said == ["old"]
+    assert wish.done()
+
+
+def test_one_that_is_let_go_later_leaves_the_next_trial_alone(pair: Pair) -> None:
+    pair.switch()
+    pair.done(pair.relay.keep())
+    later = pair.relay.let_go(after_s=3600.0)
+    third = Scripted(pair.bundle, "third")
+
+    wish = pair.relay.replace(pair.noted(third))
+    pair.relay.tend()
+
+    waits = not later.done()
+    pair.relay.tend()
+
+    wish.result(0)
+    assert waits
+    assert later.done(), "whom it was to close has gone already"
+    assert pair.relay.can_go_back
+    pair.done(pair.relay.go_back())
+    assert pair.relay.bundle.id == "new"
+
+
+def test_one_that_has_been_kept_is_not_sent_back(pair: Pair) -> None:
+    def breaks(here: str) -> None:
+        raise ZeroDivisionError("nobody foresaw this")
+
+    pair.switch()
+    pair.done(pair.relay.keep())
+    pair.new.fails = breaks
+
+    assert not pair.relay.can_go_back
+    with pytest.raises(ZeroDivisionError):
+        pair.ask()
+
+
 def test_a_wish_that_the_station_does_not_live_to_grant_is_told(tiny_bundle: Bundle) -> None:
     old = Scripted(tiny_bundle, "old")
     relay = RelayScorer(nullcontext(old))
