@@ -32,7 +32,7 @@ class Serving:
     Attributes:
         endpoint: `opc.tcp://host:port`; without a certificate on loopback only.
         certificate: PEM or DER file; with it, everything is signed and encrypted.
-        private_key: PEM file of its key.
+        private_key: PEM or DER file of its key.
         trusted: Folder with the certificates of clients that may connect, or of who signs them;
             needed beyond loopback.
     """
@@ -76,8 +76,8 @@ async def secure_server(server: Server, serving: Serving) -> None:
     if serving.certificate is None or serving.private_key is None:
         server.set_security_policy([ua.SecurityPolicyType.NoSecurity])
         return
-    await server.load_certificate(serving.certificate)
-    await server.load_private_key(serving.private_key)
+    await server.load_certificate(serving.certificate, _format(serving.certificate))
+    await server.load_private_key(serving.private_key, None, _format(serving.private_key))
     server.set_security_policy(_POLICIES)
     if serving.trusted is not None:
         trusted = TrustStore([serving.trusted], [])
@@ -86,3 +86,8 @@ async def secure_server(server: Server, serving: Serving) -> None:
         server.set_certificate_validator(
             CertificateValidator(options | CertificateValidatorOptions.PEER_CLIENT, trusted)
         )
+
+
+def _format(path: Path) -> str:
+    """Tell PEM from DER by the file's beginning; the library goes by its ending."""
+    return "pem" if path.read_bytes().startswith(b"-----BEGIN") else "der"

@@ -19,7 +19,9 @@ FOUND = shutil.which("mosquitto", path=os.environ.get("PATH", "") + ":/usr/sbin:
 class Mosquitto:
     """Keeps sessions over its death, as a broker in a plant would: it writes at every change."""
 
-    def __init__(self, folder: Path, more: Sequence[str] = ("allow_anonymous true",)) -> None:
+    def __init__(
+        self, folder: Path, more: Sequence[str] = ("allow_anonymous true",), save_after: int = 1
+    ) -> None:
         assert FOUND, "there is no mosquitto on this machine; apt install mosquitto"
         self.port = free_port()
         self._config = folder / "mosquitto.conf"
@@ -30,7 +32,8 @@ class Mosquitto:
                     "persistence true",
                     f"persistence_location {folder}/",
                     "autosave_on_changes true",
-                    "autosave_interval 1",
+                    # Of changes; at 1 it writes for every message, and takes 300 a second.
+                    f"autosave_interval {save_after}",
                     "max_queued_messages 0",
                     f"user {os.environ.get('USER', 'root')}",
                     *more,

@@ -193,9 +193,10 @@ def test_a_bridge_that_is_stopped_goes_on_where_it_was_without_repeating(
 
 
 def test_a_broker_that_hangs_costs_the_station_nothing_and_the_bridge_no_memory(
-    station: FakeStation, broker: Mosquitto, tmp_path: Path
+    station: FakeStation, tmp_path: Path
 ) -> None:
-    with observing(broker) as observer, started(broker, station, tmp_path) as bridge:
+    broker = Mosquitto(tmp_path, save_after=100_000)
+    with broker, observing(broker) as observer, started(broker, station, tmp_path) as bridge:
         station.say(10)
         eventually(lambda: len(observer.numbers()) == 10)
         with broker.frozen():
