@@ -20,7 +20,7 @@ from asyncua.server.event_generator import EventGenerator
 
 from edge.bridges.latest import Latest
 from edge.bridges.levels import level_of
-from edge.bridges.serving import NAMESPACE, Serving, secure_server
+from edge.bridges.serving import NAMESPACE, Serving, make_server
 from edge.catch_up import Secure, last_by_camera, plain
 from edge.follow import follow
 from edge.workers import Ready, Worker
@@ -97,10 +97,8 @@ async def _serve(serving: Serving, latest: Latest, stopping: threading.Event) ->
 
 @asynccontextmanager
 async def _server(serving: Serving) -> AsyncIterator[Station]:
-    server = Server()
     try:
-        await server.init()
-        await secure_server(server, serving)
+        server = await make_server(serving)
         station = await _make_station(server)
         await server.start()
     except (OSError, ValueError, ua.UaError) as error:

@@ -25,7 +25,7 @@ from inspection.station_messages import (
 )
 from inspection.verdicts import Verdict
 from inspection.wire import FrameName
-from tests.edge.stations import FakeStation, eventually, verdict
+from tests.edge.published_station import FakeStation, eventually, verdict
 
 PATIENCE_MS = 20_000
 

@@ -19,7 +19,7 @@ from edge.follow import follow
 from inspection.messages import VerdictMessage
 from inspection.station_messages import Heartbeat
 from inspection.verdicts import Verdict
-from tests.edge.stations import PATIENCE_S, FakeStation, MemoryLedger, eventually
+from tests.edge.published_station import PATIENCE_S, FakeStation, MemoryLedger, eventually
 
 
 @pytest.fixture

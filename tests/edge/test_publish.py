@@ -15,7 +15,7 @@ from edge.settings import StationSettings
 from inspection.messages import decode_verdict
 from inspection.station_messages import decode_heartbeat
 from inspection.wire import pack
-from tests.edge.stations import BUNDLE, eventually, verdict
+from tests.edge.published_station import BUNDLE, eventually, verdict
 
 PATIENCE_MS = 20_000
 

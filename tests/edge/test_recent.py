@@ -9,7 +9,7 @@ from edge.recent import RecentVerdicts
 from inspection.station_messages import RejectAnswer, RejectQuestion
 from inspection.verdicts import Reason, Verdict
 from inspection.wire import FrameName
-from tests.edge.stations import BUNDLE, verdict
+from tests.edge.published_station import BUNDLE, verdict
 
 SECOND_NS = 1_000_000_000
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
-from tests.edge.stations import PATIENCE_S, eventually
+from tests.edge.published_station import PATIENCE_S, eventually
 
 FOUND = shutil.which("mosquitto", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
 

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.edge.stations import PATIENCE_S, FakeStation, eventually
+from tests.edge.published_station import PATIENCE_S, FakeStation, eventually
 
 
 class BridgeProcess:

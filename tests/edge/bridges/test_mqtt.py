@@ -25,7 +25,7 @@ from inspection.verdicts import Verdict
 from tests.edge.bridges.certificates import make_authority, make_certificate
 from tests.edge.bridges.mosquitto import Mosquitto, free_port
 from tests.edge.bridges.processes import BridgeProcess, bridging
-from tests.edge.stations import FakeStation, eventually
+from tests.edge.published_station import FakeStation, eventually
 
 
 class Observer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,7 +22,7 @@ from inspection.verdicts import Reason, Verdict
 from tests.edge.bridges.certificates import make_certificate
 from tests.edge.bridges.mosquitto import free_port
 from tests.edge.bridges.processes import BridgeProcess, bridging
-from tests.edge.stations import BUNDLE, PATIENCE_S, FakeStation, verdict
+from tests.edge.published_station import BUNDLE, PATIENCE_S, FakeStation, verdict
 
 
 @pytest.fixture
@@ -277,6 +278,24 @@ async def connect_with(endpoint: str, certificate: Path, key: Path, server: Path
         await node.read_data_value(raise_on_bad_status=False)
 
 
+async def read_in_plain(endpoint: str, shown: Path | None) -> None:
+    """Go on without encryption though the server offers none, as its own client would not."""
+    client = Client(endpoint)
+    await client.connect_sessionless()
+    try:
+        session = ua.CreateSessionParameters()
+        session.ClientNonce, session.EndpointUrl = b"x" * 32, endpoint
+        session.ClientCertificate = shown and ssl.PEM_cert_to_DER_cert(shown.read_text())
+        session.RequestedSessionTimeout = 60_000
+        await client.uaclient.create_session(session)
+        activation = ua.ActivateSessionParameters()
+        activation.UserIdentityToken = ua.AnonymousIdentityToken()
+        await client.uaclient.activate_session(activation)
+        await client.get_node(ua.NodeId("Station/State", 2)).read_data_value(False)
+    finally:
+        await client.disconnect_sessionless()
+
+
 def test_with_a_certificate_only_trusted_clients_are_let_in_and_none_in_plain(
     station: FakeStation, endpoint: str, tmp_path: Path
 ) -> None:
@@ -289,16 +308,35 @@ def test_with_a_certificate_only_trusted_clients_are_let_in_and_none_in_plain(
 
     async def tried() -> None:
         await connect_with(endpoint, *friend, server)
-        with pytest.raises(ua.UaStatusCodeError, match="BadCertificateUntrusted"):
+        with pytest.raises(ua.UaStatusCodeError, match="BadUserAccessDenied"):
             await connect_with(endpoint, *stranger, server)
-        with pytest.raises((ua.UaError, ConnectionError, asyncio.TimeoutError)):
-            await Client(endpoint).connect_sessionless()  # the server refuses, not the client
+        with pytest.raises(ua.UaStatusCodeError, match="BadUserAccessDenied"):
+            await read_in_plain(endpoint, None)
+        with pytest.raises(ua.UaStatusCodeError, match="BadUserAccessDenied"):
+            await read_in_plain(endpoint, friend[0])  # which is no secret
         await connect_with(endpoint, *friend, server)
 
     told = ["--certificate", str(server), "--private-key", str(server_key)]
     with bridging(
         "opcua", station, "--endpoint", endpoint, *told, "--trusted", str(trusted)
     ) as started:
+        started.says("bridge ready")
+        asyncio.run(tried())
+
+
+def test_without_trusted_clients_anybody_may_read_but_encrypted(
+    station: FakeStation, endpoint: str, tmp_path: Path
+) -> None:
+    server, server_key = make_certificate(tmp_path, "server", uri=NAMESPACE)
+    anybody = make_certificate(tmp_path, "anybody")
+
+    async def tried() -> None:
+        await connect_with(endpoint, *anybody, server)
+        with pytest.raises(ua.UaStatusCodeError, match="BadUserAccessDenied"):
+            await read_in_plain(endpoint, None)
+
+    told = ["--certificate", str(server), "--private-key", str(server_key)]
+    with bridging("opcua", station, "--endpoint", endpoint, *told) as started:
         started.says("bridge ready")
         asyncio.run(tried())
 
