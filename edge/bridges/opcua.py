@@ -133,8 +133,8 @@ class Station:
     async def show(self, latest: Latest) -> None:
         """Write what is new; all is Bad while the station is silent."""
         messages, heartbeat, is_silent = latest.take()
-        if is_silent != self._was_silent:
-            log.info("station silent" if is_silent else "station heard")
+        turned = is_silent != self._was_silent
+        if turned:
             self._was_silent = is_silent
             for variables, message in self._shown.values():
                 await self._write_camera(variables, message)
@@ -148,6 +148,8 @@ class Station:
             await self._write_camera(variables, message)
             if is_new:
                 await self._announce(message)
+        if turned:
+            log.info("station silent" if is_silent else "station heard")
 
     async def _add_camera(self, camera: str) -> dict[str, Node]:
         path = f"Station/Cameras/{level_of(camera)}"
