@@ -188,10 +188,10 @@ class Answers:
         except MessageError as error:
             return RejectAnswer(part=None, answer="REJECT", why=str(error)[:MOST_TEXT])
         if self._questions.is_full_for(envelope):
+            answer = self._recent.answer(question, at_deadline=True)
             if is_milestone(self._health.count("questions_refused")):
                 log.warning("too many questions wait", extra={"part": question.part})
-            why = "too many questions wait for an answer"
-            return RejectAnswer(part=question.part, answer="REJECT", why=why)
+            return answer
         return self._questions.ask(envelope, question)
 
     # How a verdict wakes the thread.

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 import zmq
 
+from edge import answers, publish, questions, recent
 from edge.settings import StationSettings
 from inspection import bundle as bundles
-from inspection import messages, preprocessing, verdicts, wire
+from inspection import messages, preprocessing, station_messages, verdicts, wire
 from inspection.bank import bank_to_bytes, empty_bank
 from inspection.bundle import ANY_PRODUCT
 from inspection.camera_messages import Credit, Hello
@@ -44,7 +45,15 @@ from inspection.manifest import (
     parse_manifest,
 )
 from inspection.messages import FrameHeader, HeatmapHeader, RegionEntry, VerdictMessage
+from inspection.station_messages import (
+    CatchUpAnswer,
+    CatchUpRequest,
+    Heartbeat,
+    RejectAnswer,
+    RejectQuestion,
+)
 from inspection.verdicts import Reason, Verdict
+from tests.edge.published_station import FakeStation
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 WIRE, BUNDLE, SWAP = (
@@ -94,6 +103,11 @@ def code_below(text, heading, language):
         pytest.param(WIRE, "### Shadow report", ShadowReport, id="shadow"),
         pytest.param(WIRE, "### Flip", Flip, id="flip"),
         pytest.param(WIRE, "### Probation report", ProbationReport, id="probation"),
+        pytest.param(WIRE, "### Heartbeat header", Heartbeat, id="heartbeat"),
+        pytest.param(WIRE, "### Catch-up request", CatchUpRequest, id="catch-up request"),
+        pytest.param(WIRE, "### Catch-up answer", CatchUpAnswer, id="catch-up answer"),
+        pytest.param(WIRE, "### Reject question", RejectQuestion, id="reject question"),
+        pytest.param(WIRE, "### Reject answer", RejectAnswer, id="reject answer"),
         pytest.param(BUNDLE, "### Manifest fields", Manifest, id="manifest"),
         pytest.param(BUNDLE, "### preprocessing", PreprocessingEntry, id="preprocessing"),
         pytest.param(BUNDLE, "### scoring", ScoringEntry, id="scoring"),
@@ -167,6 +181,14 @@ def test_the_limits_are_those_of_the_code():
         "decoded frame": settings.max_frame_bytes,
         "one message part": settings.max_message_bytes,
         "frames of one camera that wait": settings.backlog_frames,
+        "topic of a subscription": publish.MOST_TOPIC_BYTES,
+        "different subscriptions at once": publish.MOST_TOPICS,
+        "cameras whose last verdict is remembered": publish.MOST_CAMERAS,
+        "verdicts of one catch-up answer": station_messages.MOST_RECORDS,
+        "records of one catch-up answer": answers.MOST_ANSWER_BYTES,
+        "parts that the reject signal remembers": recent.MOST_PARTS,
+        "questions of the reject signal that wait": questions.MOST_WAITING,
+        "frames that wait": settings.backlog_frames,
         "bytes of frames that wait": settings.backlog_bytes,
     }
     for _, where in limits.values():
@@ -242,6 +264,79 @@ def test_the_listener_of_the_document_tells_good_parts_from_others_and_counts_ga
                 listener.terminate()
 
     assert lines == ["left 0 go on", "missed 2", "left 2 hold bad_image"]
+
+
+def lines_of(example_, count):
+    return [example_.stdout.readline().strip() for _ in range(count)]
+
+
+def test_the_late_listener_of_the_document_knows_the_state_and_hears_on():
+    with FakeStation() as station:
+        station.say(camera="left")
+        station.say(camera="right", verdict=Verdict.FAIL)
+        with started(example("### A late listener in Python", station.verdicts)) as listener:
+            try:
+                known = lines_of(listener, 2)
+                station.say(camera="left", verdict=Verdict.REVIEW)
+                next_one = lines_of(listener, 1)
+            finally:
+                listener.terminate()
+
+    assert sorted(known) == ["left PASS", "right FAIL"]
+    assert next_one == ["left REVIEW"]
+
+
+def test_the_watchman_of_the_document_hears_the_station_and_its_silence():
+    with FakeStation() as station:
+        station.say(3)
+        with started(example("### A watchman in Python", station.verdicts)) as watchman:
+            try:
+                alive = lines_of(watchman, 1)
+                station.__exit__(None, None, None)
+                after = iter(watchman.stdout.readline, "")
+                assert any(line.strip() == "silent" for line in after)
+            finally:
+                watchman.terminate()
+
+    assert alive == ["running 3"]
+
+
+def test_the_example_of_catching_up_gets_everything(monkeypatch):
+    monkeypatch.setattr(answers, "MOST_ANSWER_BYTES", 1000)
+    with FakeStation() as station:
+        station.say(7, camera="left")
+        with started(example("### Catching up in Python", station.catch_up)) as client:
+            lines = [line.strip() for line in client.stdout]
+        asked = station.health.count("catch_ups", 0)
+
+    assert lines == [f"{number} left PASS" for number in range(1, 8)]
+    assert asked > 1, "it was not asked for more"
+
+
+def test_the_ejector_of_the_document_lets_only_good_parts_go_on():
+    with FakeStation() as station:
+        for camera in ("left", "right"):
+            station.say(camera=camera, part="P1")
+        station.say(camera="left", part="P2")
+        with started(example("### An ejector in Python", station.reject)) as ejector:
+            lines = [line.strip() for line in ejector.stdout]
+
+    assert lines == ["P1 go on", "P2 eject"]
+
+
+def test_the_ejector_of_the_document_ejects_when_nobody_answers():
+    with started(example("### An ejector in Python", f"ipc://{DOCS}/nobody")) as ejector:
+        lines = [line.strip() for line in ejector.stdout]
+
+    assert lines == ["P1 eject", "P2 eject"]
+
+
+def test_the_default_of_a_questions_age_is_the_one_of_the_document():
+    default = RejectQuestion.model_fields["max_age_ms"].default
+
+    assert f"optional, {default:.0f} |" in WIRE
+    assert f"0 to {station_messages.MOST_DEADLINE_MS:.0f} |" in WIRE
+    assert f"above 0 to {station_messages.MOST_AGE_MS:.0f} |" in WIRE
 
 
 # --- the bundle -----------------------------------------------------------------------------------

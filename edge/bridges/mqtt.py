@@ -206,6 +206,7 @@ def _connected(broker: Broker) -> Iterator[paho.Client]:
     """Connect in the background, again and again; the broker tells everyone if we vanish."""
     client = paho.Client(CallbackAPIVersion.VERSION2, client_id=broker.client_id)
     client.max_queued_messages_set(2 * WINDOW)
+    client.max_inflight_messages_set(WINDOW)
     client.reconnect_delay_set(1, 10)
     client.will_set(f"{broker.prefix}/station", _OFFLINE, qos=1, retain=True)
     client.on_connect = _on_connect

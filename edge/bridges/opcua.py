@@ -20,7 +20,7 @@ from asyncua.server.event_generator import EventGenerator
 
 from edge.bridges.latest import Latest
 from edge.bridges.levels import level_of
-from edge.bridges.serving import NAMESPACE, Serving, secure_server
+from edge.bridges.serving import NAMESPACE, Serving, make_server
 from edge.catch_up import Secure, last_by_camera, plain
 from edge.follow import follow
 from edge.workers import Ready, Worker
@@ -97,10 +97,8 @@ async def _serve(serving: Serving, latest: Latest, stopping: threading.Event) ->
 
 @asynccontextmanager
 async def _server(serving: Serving) -> AsyncIterator[Station]:
-    server = Server()
     try:
-        await server.init()
-        await secure_server(server, serving)
+        server = await make_server(serving)
         station = await _make_station(server)
         await server.start()
     except (OSError, ValueError, ua.UaError) as error:
@@ -135,8 +133,8 @@ class Station:
     async def show(self, latest: Latest) -> None:
         """Write what is new; all is Bad while the station is silent."""
         messages, heartbeat, is_silent = latest.take()
-        if is_silent != self._was_silent:
-            log.info("station silent" if is_silent else "station heard")
+        turned = is_silent != self._was_silent
+        if turned:
             self._was_silent = is_silent
             for variables, message in self._shown.values():
                 await self._write_camera(variables, message)
@@ -150,6 +148,8 @@ class Station:
             await self._write_camera(variables, message)
             if is_new:
                 await self._announce(message)
+        if turned:
+            log.info("station silent" if is_silent else "station heard")
 
     async def _add_camera(self, camera: str) -> dict[str, Node]:
         path = f"Station/Cameras/{level_of(camera)}"

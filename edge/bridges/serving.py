@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlparse
 
 from asyncua import Server, ua
-from asyncua.crypto.truststore import TrustStore
-from asyncua.crypto.validator import CertificateValidator, CertificateValidatorOptions
+from asyncua.crypto import uacrypto
+from asyncua.server.user_managers import PermissiveUserManager
 
 from edge.addresses import is_private
 from inspection.errors import StationError
@@ -32,9 +35,9 @@ class Serving:
     Attributes:
         endpoint: `opc.tcp://host:port`; without a certificate on loopback only.
         certificate: PEM or DER file; with it, everything is signed and encrypted.
-        private_key: PEM file of its key.
-        trusted: Folder with the certificates of clients that may connect, or of who signs them;
-            needed beyond loopback.
+        private_key: PEM or DER file of its key.
+        trusted: Folder with the certificates of clients that may connect, PEM or DER; needed beyond
+            loopback.
     """
 
     endpoint: str
@@ -64,25 +67,84 @@ class Serving:
             )
 
 
-async def secure_server(server: Server, serving: Serving) -> None:
-    """Set up who is let in, before the server starts; nobody may change anything."""
+class Clients:
+    """Lets in whose certificate is known: the one that encrypts the connection itself.
+
+    The library asks this for every session, also of a connection that is not encrypted: of those
+    it takes any, whatever policies the server has. Its own check of certificates is of the one
+    that a client shows, if it shows one, which need not be its own.
+    """
+
+    def __init__(self, *, is_encrypted: bool, trusted: Collection[bytes] | None) -> None:
+        """Say who may read.
+
+        Args:
+            is_encrypted: Whether a connection must be.
+            trusted: Certificates in DER; None: any.
+        """
+        self._is_encrypted = is_encrypted
+        self._trusted = trusted
+
+    def get_user(
+        self,
+        server: Any,
+        username: str | None = None,
+        password: str | None = None,
+        certificate: bytes | None = None,
+    ) -> Any:
+        """Give the library's user who may read and nothing else; None refuses."""
+        if self._is_encrypted and not certificate:
+            return None
+        if self._trusted is not None and not self._knows(certificate):
+            return None
+        return PermissiveUserManager().get_user(server)
+
+    def _knows(self, certificate: bytes | None) -> bool:
+        # What came may be a whole chain: the first of it is the client's.
+        shown = None if not certificate else uacrypto.x509_from_der(certificate)
+        return (
+            shown is not None
+            and uacrypto.der_from_x509(shown) in (self._trusted or ())
+            and shown.not_valid_before_utc
+            <= datetime.now(timezone.utc)
+            <= shown.not_valid_after_utc
+        )
+
+
+async def make_server(serving: Serving) -> Server:
+    """Make a server that lets in whom it may, and nobody change anything.
+
+    Raises:
+        OSError: A file cannot be read.
+        ValueError: A file holds no certificate, or no key.
+    """
+    trusted = None if serving.trusted is None else await _certificates_in(serving.trusted)
+    is_encrypted = serving.certificate is not None
+    server = Server(user_manager=Clients(is_encrypted=is_encrypted, trusted=trusted))
+    await server.init()
     server.set_endpoint(serving.endpoint)
     server.set_server_name("dualbank station")
     await server.set_application_uri(NAMESPACE)
-    server.allow_remote_admin(False)
     server.limits.max_message_size = MOST_MESSAGE_BYTES
     server.limits.max_chunk_count = MOST_MESSAGE_BYTES // server.limits.max_recv_buffer + 1
     server.set_identity_tokens([ua.AnonymousIdentityToken])
     if serving.certificate is None or serving.private_key is None:
         server.set_security_policy([ua.SecurityPolicyType.NoSecurity])
-        return
-    await server.load_certificate(serving.certificate)
-    await server.load_private_key(serving.private_key)
+        return server
+    await server.load_certificate(serving.certificate, _format(serving.certificate))
+    await server.load_private_key(serving.private_key, None, _format(serving.private_key))
     server.set_security_policy(_POLICIES)
-    if serving.trusted is not None:
-        trusted = TrustStore([serving.trusted], [])
-        await trusted.load()
-        options = CertificateValidatorOptions.TIME_RANGE | CertificateValidatorOptions.TRUSTED
-        server.set_certificate_validator(
-            CertificateValidator(options | CertificateValidatorOptions.PEER_CLIENT, trusted)
-        )
+    return server
+
+
+async def _certificates_in(folder: Path) -> frozenset[bytes]:
+    paths = sorted(path for path in folder.iterdir() if path.is_file())
+    certificates = [await uacrypto.load_certificate(path, _format(path)) for path in paths]
+    if not certificates:
+        raise ValueError(f"{folder} has no certificate, so nobody could connect")
+    return frozenset(uacrypto.der_from_x509(each) for each in certificates)
+
+
+def _format(path: Path) -> str:
+    """Tell PEM from DER by the file's beginning; the library goes by its ending."""
+    return "pem" if path.read_bytes().startswith(b"-----BEGIN") else "der"

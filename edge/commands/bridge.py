@@ -68,7 +68,7 @@ def _add_opcua(verb: argparse.ArgumentParser) -> None:
         "--endpoint", default="opc.tcp://127.0.0.1:4840", metavar="URL", help="[%(default)s]"
     )
     verb.add_argument("--certificate", type=Path, metavar="FILE", help="PEM or DER; encrypts")
-    verb.add_argument("--private-key", type=Path, metavar="PEM", help="of the certificate")
+    verb.add_argument("--private-key", type=Path, metavar="FILE", help="of the certificate")
     verb.add_argument(
         "--trusted", type=Path, metavar="DIR", help="certificates of clients that may connect"
     )
