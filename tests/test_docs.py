@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import zmq
 
-from edge import answers, publish, questions, recent
+from edge import answers, publish, questions, recent, sockets
 from edge.settings import StationSettings
 from inspection import bundle as bundles
 from inspection import messages, preprocessing, station_messages, verdicts, wire
@@ -181,14 +181,13 @@ def test_the_limits_are_those_of_the_code():
         "decoded frame": settings.max_frame_bytes,
         "one message part": settings.max_message_bytes,
         "frames of one camera that wait": settings.backlog_frames,
-        "topic of a subscription": publish.MOST_TOPIC_BYTES,
+        "topic of a subscription": sockets.MOST_TOPIC_BYTES,
         "different subscriptions at once": publish.MOST_TOPICS,
         "cameras whose last verdict is remembered": publish.MOST_CAMERAS,
         "verdicts of one catch-up answer": station_messages.MOST_RECORDS,
         "records of one catch-up answer": answers.MOST_ANSWER_BYTES,
         "parts that the reject signal remembers": recent.MOST_PARTS,
         "questions of the reject signal that wait": questions.MOST_WAITING,
-        "frames that wait": settings.backlog_frames,
         "bytes of frames that wait": settings.backlog_bytes,
     }
     for _, where in limits.values():

@@ -102,7 +102,7 @@ EDGE = {
         kernels.build key_looks keys label_queue lane latencies ledger ledger_audit
         ledger_carry_over ledger_export ledger_reader ledger_stats ledger_table
         log_lines metrics notify outcome peers plausibility publish questions recent
-        relay resize scorer settings shadow sightings slot sockets sources stages
+        relay resize scorer self_test settings shadow sightings slot sockets sources stages
         state_dir status streams swap_desk swap_report tensorrt_engine trial trunk
         workers
         """

@@ -26,6 +26,7 @@ from inspection.control_messages import (
     encode,
 )
 from inspection.errors import StationError
+from tests.edge.open_station import open_sockets
 
 SWAP = ControlRequest(ask="swap", bundle="/somewhere")
 
@@ -165,8 +166,8 @@ def test_steps_that_were_gone_through_are_timed(desk: SwapDesk, clock: Clock) ->
 
 @pytest.fixture
 def served(desk: SwapDesk, tmp_path: Path) -> Iterator[ControlSocket]:
-    with context() as owner:
-        control = ControlSocket(owner, StationSettings(state_dir=tmp_path), desk.ask)
+    with open_sockets(settings := StationSettings(state_dir=tmp_path)) as sockets:
+        control = ControlSocket(sockets, settings, desk.ask)
         with control.running():
             yield control
 
@@ -252,8 +253,8 @@ def test_what_a_crash_left_in_the_way_of_the_socket_is_no_obstacle(
     desk: SwapDesk, tmp_path: Path
 ) -> None:
     for _ in range(2):
-        with context() as owner:
-            control = ControlSocket(owner, StationSettings(state_dir=tmp_path), desk.ask)
+        with open_sockets(settings := StationSettings(state_dir=tmp_path)) as sockets:
+            control = ControlSocket(sockets, settings, desk.ask)
             with control.running():
                 assert ask_station(control.address, ControlRequest(ask="status"), 10.0).granted
         (tmp_path / "control").touch()
@@ -261,8 +262,8 @@ def test_what_a_crash_left_in_the_way_of_the_socket_is_no_obstacle(
 
 def test_a_station_may_be_asked_at_an_address_of_its_own(desk: SwapDesk, tmp_path: Path) -> None:
     settings = StationSettings(state_dir=tmp_path, control="tcp://127.0.0.1:*")
-    with context() as owner:
-        control = ControlSocket(owner, settings, desk.ask)
+    with open_sockets(settings) as sockets:
+        control = ControlSocket(sockets, settings, desk.ask)
         with control.running():
             assert ask_station(control.address, ControlRequest(ask="status"), 10.0).granted
     assert not (tmp_path / "control").exists()
