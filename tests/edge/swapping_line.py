@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.admission import Origin
 from edge.bundle_store import BundleStore
 from edge.check import prove_beside
 from edge.first_bundle import FirstBundle, choose_bundle
@@ -115,7 +116,8 @@ class Line:
             camera="left", session="s", seq=self._seq, encoding="raw", shape=list(image.shape)
         )
         self._seq += 1
-        receipt = Receipt(header.frame_name, "bolt", Stopwatch(time.monotonic_ns, 0), 0)
+        origin, stopwatch = Origin("frames"), Stopwatch(time.monotonic_ns, 0)
+        receipt = Receipt(header.frame_name, "bolt", stopwatch, 0, None, origin)
         arrival = Arrival(receipt, Frame(header, image.tobytes()))
         return PreparedFrame(arrival, self.relay.question(image, "bolt"), image.shape[:2])
 

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from edge.admission import Origin
 from edge.health import Stopwatch
 from edge.outcome import Finding, Outcome, Receipt
 from edge.sightings import Sightings
@@ -28,7 +29,9 @@ def outcome(score: float, seq: int = 0, bundle: str = "old") -> Outcome:
 
 
 def receipt(seq: int) -> Receipt:
-    return Receipt(FrameName("left", "s", seq, "p"), "bolt", Stopwatch(lambda: 0, 0), 0)
+    return Receipt(
+        FrameName("left", "s", seq, "p"), "bolt", Stopwatch(lambda: 0, 0), 0, None, Origin("frames")
+    )
 
 
 def without_score(reason: Reason, bundle: str = "old") -> Outcome:
