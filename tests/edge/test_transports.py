@@ -68,9 +68,7 @@ def test_imagezmq_senders_that_publish_are_heard(tiny_bundle: Bundle, tmp_path: 
     senders = [imagezmq.ImageSender(connect_to=FREE, REQ_REP=False) for _ in range(2)]
     try:
         addresses = [each.zmq_socket.getsockopt_string(zmq.LAST_ENDPOINT) for each in senders]
-        with running(tiny_bundle, tmp_path, imagezmq_from=", ".join(addresses)) as station:
-            while station.health.report()["peers"]["connected"] < 2:
-                pass
+        with running(tiny_bundle, tmp_path, imagezmq_from=", ".join(addresses)):
             for seed in itertools.count():
                 for name, sender in zip(("left", "right"), senders, strict=True):
                     sender.send_image(name, bgr(good_frame("nut", seed=seed)))
