@@ -15,8 +15,9 @@ from pathlib import Path
 
 import zmq
 
+from edge.keys import CurveKeys
 from edge.settings import StationSettings
-from edge.sockets import StationSockets, connect, context, socket
+from edge.sockets import StationSockets, apply_client_keys, connect, context, refusals, socket
 from edge.workers import Ready, Worker
 from inspection.control_messages import (
     ControlReply,
@@ -106,20 +107,28 @@ class ControlSocket:
             return ControlReply(granted=False, why=str(error), state=state)
 
 
-def ask_station(address: str, request: ControlRequest, timeout_s: float) -> ControlReply:
+def ask_station(
+    address: str, request: ControlRequest, timeout_s: float, keys: CurveKeys | None = None
+) -> ControlReply:
     """Ask a running station.
 
     Raises:
-        StationError: No station answers there.
+        StationError: No station answers there, or it does not let these keys in.
         MessageError: What answers is of another version.
     """
     path = address.removeprefix("ipc://")
     if path != address and not Path(path).exists():
         raise StationError(f"no station runs there: {path} is missing; is state_dir right?")
-    with context() as owner, socket(owner, zmq.REQ, {zmq.LINGER: 0}) as asking:
+    with (
+        context() as owner,
+        socket(owner, zmq.REQ, {zmq.LINGER: 0}) as asking,
+        refusals(asking, address) as check,
+    ):
+        apply_client_keys(asking, keys)
         connect(asking, address)
         asking.send(encode(request))
         if not asking.poll(int(1e3 * timeout_s)):
+            check()
             raise StationError(
                 f"no answer from {address} within {timeout_s:g} s; is the station running?"
             )

@@ -16,7 +16,7 @@ import zmq
 
 from edge.catch_up import CATCH_UP, POLL_MS, CatchUp, Record, Secure, open_catch_up, plain
 from edge.catch_up import read_record as read
-from edge.sockets import connect, context, socket
+from edge.sockets import connect, context, refusals, socket
 from inspection.messages import VERDICT_TOPIC, VerdictMessage
 from inspection.station_messages import (
     HEARTBEAT_TOPIC,
@@ -95,12 +95,13 @@ def follow(
         secure: Encrypts a socket before it connects.
 
     Raises:
-        StationError: Not an address.
+        StationError: Not an address, or the station has refused what `secure` did.
     """
     stopping = stopping or threading.Event()
     with (
         context() as owner,
         socket(owner, zmq.SUB, _LISTENS) as listener,
+        refusals(listener, verdicts) as check,
         open_catch_up(owner, catch_up, stopping, secure) as asked,
     ):
         for topic in (VERDICT_TOPIC, HEARTBEAT_TOPIC):
@@ -110,6 +111,8 @@ def follow(
         follower = _Follower(asked, after)
         said_at = time.monotonic()
         for said in follower.all_of(listener, stopping):
+            if said is None:
+                check()
             if isinstance(said, VerdictMessage):
                 yield said
                 said_at = time.monotonic()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, overload
@@ -11,7 +12,8 @@ import numpy as np
 import zmq
 from numpy.typing import NDArray
 
-from edge.sockets import connect, context, socket
+from edge.keys import CurveKeys
+from edge.sockets import apply_client_keys, connect, context, refusals, socket
 from inspection.messages import (
     HEATMAP_TOPIC,
     VERDICT_TOPIC,
@@ -29,6 +31,9 @@ VERDICTS = "tcp://127.0.0.1:5556"
 
 # Beyond it ZeroMQ drops, and `missed` tells.
 RECEIVE_HIGH_WATER = 4096
+
+LOOK_S = 1.0
+"""How soon a refusal is noticed."""
 
 SIGNS = {Verdict.PASS: " ", Verdict.REVIEW: "?", Verdict.FAIL: "x", Verdict.UNKNOWN: "!"}
 """A verdict is told by word and sign; colour only repeats it."""
@@ -56,6 +61,7 @@ def subscribe(
     camera: str | None = ...,
     silence_s: float | None = ...,
     heatmaps: Literal[False] = ...,
+    keys: CurveKeys | None = ...,
 ) -> Iterator[VerdictMessage]: ...
 
 
@@ -66,6 +72,7 @@ def subscribe(
     camera: str | None = ...,
     silence_s: float | None = ...,
     heatmaps: Literal[True],
+    keys: CurveKeys | None = ...,
 ) -> Iterator[VerdictMessage | Heatmap]: ...
 
 
@@ -75,6 +82,7 @@ def subscribe(
     camera: str | None = None,
     silence_s: float | None = None,
     heatmaps: bool = False,
+    keys: CurveKeys | None = None,
 ) -> Iterator[VerdictMessage | Heatmap]:
     """Give verdicts as they come, from the moment the station notices the listener.
 
@@ -85,19 +93,27 @@ def subscribe(
         camera: Only this one's.
         silence_s: End after so long without any; None listens for ever.
         heatmaps: Also give maps, each after its verdict; the station must publish them.
+        keys: Encrypt with these.
 
     Raises:
-        StationError: Not an address.
+        StationError: Not an address, or the station has refused the keys.
     """
     topics = [VERDICT_TOPIC, HEATMAP_TOPIC] if heatmaps else [VERDICT_TOPIC]
     with (
         context() as owner,
         socket(owner, zmq.SUB, {zmq.RCVHWM: RECEIVE_HIGH_WATER, zmq.LINGER: 0}) as listener,
+        refusals(listener, address) as check,
     ):
+        apply_client_keys(listener, keys)
         for topic in topics:
             listener.subscribe(topic + (camera or "").encode())
         connect(listener, address)
-        while listener.poll(None if silence_s is None else int(silence_s * 1000)):
+        heard_s = time.monotonic()
+        while silence_s is None or time.monotonic() - heard_s < silence_s:
+            if not listener.poll(int(1000 * min(LOOK_S, silence_s or LOOK_S))):
+                check()
+                continue
+            heard_s = time.monotonic()
             said = _decoded(listener.recv_multipart())
             if said is not None and (camera is None or _camera_of(said) == camera):
                 yield said

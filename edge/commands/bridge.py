@@ -8,13 +8,15 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
 from edge.addresses import is_private
-from edge.catch_up import CATCH_UP
-from edge.commands.options import DONE, number
+from edge.catch_up import CATCH_UP, Secure
+from edge.commands.options import DONE, add_keys, client_keys, number
 from edge.settings import SettingsError
+from edge.sockets import apply_client_keys
 from edge.watch import VERDICTS
 from inspection.errors import StationError
 
@@ -79,6 +81,11 @@ def _add_station(verb: argparse.ArgumentParser) -> None:
         "--from", dest="from_", default=VERDICTS, metavar="ADDRESS", help="[%(default)s]"
     )
     verb.add_argument("--catch-up", default=CATCH_UP, metavar="ADDRESS", help="[%(default)s]")
+    add_keys(verb)
+
+
+def _secure(given: argparse.Namespace) -> Secure:
+    return partial(apply_client_keys, keys=client_keys(given))
 
 
 def _mqtt(given: argparse.Namespace) -> int:
@@ -110,7 +117,10 @@ def _mqtt(given: argparse.Namespace) -> int:
         private_key=given.private_key,
     )
     with _stopped_by_signals() as stopping:
-        mqtt.bridge(broker, given.from_, given.catch_up, given.memory, stopping, given.after)
+        mqtt.bridge(
+            *(broker, given.from_, given.catch_up, given.memory, stopping, given.after),
+            secure=_secure(given),
+        )
     return DONE
 
 
@@ -127,7 +137,7 @@ def _opcua(given: argparse.Namespace) -> int:
         trusted=given.trusted,
     )
     with _stopped_by_signals() as stopping:
-        opcua.bridge(who, given.from_, given.catch_up, stopping)
+        opcua.bridge(who, given.from_, given.catch_up, stopping, secure=_secure(given))
     return DONE
 
 

@@ -7,7 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edge.camera import STATION, Camera, CameraError
-from edge.commands.options import DONE, FAILED, above_zero, not_negative, positive, print_json
+from edge.commands.options import (
+    DONE,
+    FAILED,
+    above_zero,
+    add_keys,
+    client_keys,
+    not_negative,
+    positive,
+    print_json,
+)
 from edge.player import ImageFile, find_images, play
 from inspection.errors import StationError
 
@@ -39,14 +48,20 @@ def add_camera(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         metavar="S",
         help="give up when no station takes frames for so long [%(default)s]",
     )
+    add_keys(verb)
     verb.add_argument("--json", action="store_true", help="at the end, the count as JSON")
 
 
 def _camera(given: argparse.Namespace) -> int:
     images = find_images(given.paths)
+    keys = client_keys(given)
     try:
         camera = Camera(
-            given.to, given.name, product=given.product, live=False, timeout_s=given.timeout
+            *(given.to, given.name),
+            product=given.product,
+            live=False,
+            timeout_s=given.timeout,
+            keys=None if keys is None else (keys.public_key, keys.secret_key, keys.server_key),
         )
         with camera:
             return _play(camera, images, given)

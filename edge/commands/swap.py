@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from edge.commands.options import DONE, FAILED, GATE, not_negative
+from edge.commands.options import DONE, FAILED, GATE, add_keys, client_keys, not_negative
 from edge.control import ask_station, control_address
 from edge.settings import SettingsError, read_settings
 from edge.swap_report import progress_of, report_of
@@ -54,6 +54,7 @@ def add_swap(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         metavar="S",
         help="for an answer [%(default)s]",
     )
+    add_keys(verb)
     verb.add_argument("--json", action="store_true", help="the state as JSON")
 
 
@@ -81,7 +82,7 @@ def _add_terms(verb: argparse.ArgumentParser) -> None:
 def _swap(given: argparse.Namespace) -> int:
     request = _request_of(given)
     address = _address_of(given)
-    reply = ask_station(address, request, given.timeout)
+    reply = ask_station(address, request, given.timeout, client_keys(given))
     if reply.granted and given.wait and request.ask != "status":
         reply = _wait(address, given, reply)
     if given.json:
@@ -130,7 +131,9 @@ def _wait(address: str, given: argparse.Namespace, reply: ControlReply) -> Contr
         if reply.state.step in AT_REST:
             return reply
         time.sleep(LOOK_S)
-        reply = ask_station(address, ControlRequest(ask="status"), given.timeout)
+        reply = ask_station(
+            address, ControlRequest(ask="status"), given.timeout, client_keys(given)
+        )
 
 
 def _code(state: SwapState, request: ControlRequest) -> int:

@@ -5,12 +5,22 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
+from functools import partial
 
 from rich.console import Console
 
 from edge.catch_up import CATCH_UP
-from edge.commands.options import DONE, FAILED, not_negative, number, positive
+from edge.commands.options import (
+    DONE,
+    FAILED,
+    add_keys,
+    client_keys,
+    not_negative,
+    number,
+    positive,
+)
 from edge.follow import follow
+from edge.sockets import apply_client_keys
 from edge.watch import VERDICTS, line_of, missed, subscribe
 from inspection.messages import VerdictMessage
 from inspection.verdicts import Verdict
@@ -44,6 +54,7 @@ def add_watch(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     verb.add_argument(
         "--catch-up", default=CATCH_UP, metavar="ADDRESS", help="what is asked [%(default)s]"
     )
+    add_keys(verb)
     verb.add_argument("--json", action="store_true", help="verdicts as JSON lines")
 
 
@@ -65,9 +76,13 @@ def _watch(given: argparse.Namespace) -> int:
 
 
 def _verdicts(given: argparse.Namespace) -> Iterator[VerdictMessage]:
+    keys = client_keys(given)
     if not given.follow and given.after is None:
-        return subscribe(given.from_, camera=given.camera, silence_s=given.timeout)
-    everything = follow(given.from_, given.catch_up, given.after, silence_s=given.timeout)
+        return subscribe(given.from_, camera=given.camera, silence_s=given.timeout, keys=keys)
+    secure = partial(apply_client_keys, keys=keys)
+    everything = follow(
+        given.from_, given.catch_up, given.after, silence_s=given.timeout, secure=secure
+    )
     return (said for said in everything if given.camera in (None, said.camera))
 
 
