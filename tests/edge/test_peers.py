@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -149,3 +151,16 @@ def test_a_thread_that_dies_is_told_of_and_keeps_nothing_from_ending(
             until(lambda: bool(died))
 
     assert isinstance(died[0], ZeroDivisionError)
+
+
+def test_a_station_takes_as_many_descriptors_as_it_may() -> None:
+    lines = """
+import resource
+from edge.peers import raise_descriptor_limit
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, 4096))
+raise_descriptor_limit()
+print(*resource.getrlimit(resource.RLIMIT_NOFILE))
+"""
+    told = subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True, check=True)
+
+    assert told.stdout.split() == ["4096", "4096"]
