@@ -23,7 +23,7 @@ from inspection.messages import VerdictMessage, decode_verdict
 from inspection.verdicts import Reason, Verdict
 from inspection.wire import pack
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 BUNDLE = "b" * 64
 
 
