@@ -22,7 +22,7 @@ from inspection.verdicts import Reason, Verdict
 from inspection.wire import pack
 from tests.edge.open_station import open_sockets
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 BUNDLE = "b" * 64
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -67,13 +68,14 @@ class Mosquitto:
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """Stop it in the middle: it keeps its connections and does not answer."""
-        assert self._process is not None
-        self._process.send_signal(19)
+        """Stop it in the middle: it keeps its connections and does not answer; it may be killed."""
+        frozen = self._process
+        assert frozen is not None
+        frozen.send_signal(signal.SIGSTOP)
         try:
             yield
         finally:
-            self._process.send_signal(18)
+            frozen.send_signal(signal.SIGCONT)
 
     def _answers(self) -> bool:
         with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
