@@ -165,5 +165,8 @@ def open_capture(sockets: StationSockets, clock: Clock) -> Iterator[Capture]:
     with ExitStack() as held, closing(Capture(clock)) as capture:
         for transport in _ENVELOPE:
             if getattr(sockets.settings, transport):
-                capture.add(transport, *held.enter_context(sockets.open(transport)))
+                opened, address = held.enter_context(sockets.open(transport))
+                if opened.socket_type == zmq.SUB:
+                    opened.subscribe(b"")  # an imageZMQ sender's messages have no topic
+                capture.add(transport, opened, address)
         yield capture

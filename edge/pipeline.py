@@ -75,6 +75,7 @@ class Station:
         sockets: StationSockets,
         clock: Clock = time.monotonic_ns,
         saw: Callable[[Outcome, PreparedFrame | None], None] = lambda *_: None,
+        stages: Stages | None = None,
     ) -> None:
         """Open nothing yet.
 
@@ -85,6 +86,7 @@ class Station:
             sockets: Opens what is bound.
             clock: Times frames.
             saw: Told of every outcome, with the frame if it was scored; must not wait.
+            stages: Where others may tell of a failure that ends the station.
         """
         self.health = health
         self.labels = LabelQueue(settings.state_dir, settings.label_queue_bytes)
@@ -122,7 +124,7 @@ class Station:
             *(self._stopping, clock),
         )
         self._give_up_ns = 0
-        self._stages = Stages(settings.drain_s + JOIN_S)
+        self._stages = stages or Stages(settings.drain_s + JOIN_S)
         self.request_stop, self.wait = self._stages.request_stop, self._stages.wait
 
     @property

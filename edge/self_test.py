@@ -11,6 +11,7 @@ from edge.backlog import Handover
 from edge.outcome import NoScoreError
 from edge.scorer import Answer, PreparedFrame, Question, Scorer
 from inspection.bundle import GOLDEN
+from inspection.errors import BundleError
 from inspection.golden import agreement, golden_from_bytes
 
 
@@ -54,7 +55,10 @@ class SelfTest:
             Whether the answer is the golden one; None if none came in time.
         """
         bundle = scorer.bundle
-        frames = golden_from_bytes(bundle.file(GOLDEN))
+        try:
+            frames = golden_from_bytes(bundle.file(GOLDEN))
+        except BundleError:
+            return None  # it has just been rolled back, and its files are gone
         golden = frames[next(self._turns) % len(frames)]
         asked = GoldenQuestion(
             Question(golden.prepared, True, golden.product, True, bundle.preprocessing)

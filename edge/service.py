@@ -21,13 +21,14 @@ from edge.http_server import open_http
 from edge.keys import station_pair
 from edge.notify import Notifier, open_notifier
 from edge.peers import open_peers, raise_descriptor_limit
-from edge.pipeline import Station
+from edge.pipeline import JOIN_S, Station
 from edge.pulse import BEATS_PER_PERIOD, open_pulse
 from edge.relay import RelayScorer
 from edge.scorer import Scorer
 from edge.settings import SettingsError, StationSettings, plain_addresses
 from edge.sockets import StationSockets, context
 from edge.sources import LatestSwap, LedgerState, Model, StatusSources
+from edge.stages import Stages
 from edge.standby import open_scorer
 from edge.state_dir import hold_state_dir, private_files
 from edge.swapping import Means, Swapping
@@ -58,7 +59,7 @@ def serve(settings: StationSettings, report: Callable[[dict[str, Any]], None]) -
         exposed = ", ".join(plain_addresses(settings)) or "nothing yet"
         log.warning("INSECURE: others may read and forge what goes over", extra={"plain": exposed})
     raise_descriptor_limit()
-    health = Health()
+    health, stages = Health(), Stages(settings.drain_s + JOIN_S)
     gpu_died = partial(health.count, "gpu_deaths")
     with ExitStack() as held:
         # The folder first: a station clears away in it what only its own crash can have left.
@@ -67,13 +68,16 @@ def serve(settings: StationSettings, report: Callable[[dict[str, Any]], None]) -
         store = BundleStore(settings.state_dir)
         first = choose_bundle(settings.bundle, store)
         owner = held.enter_context(context())
-        peers = held.enter_context(open_peers(health, _has_been_logged))
+        # Without it, strangers could stop every socket: see `edge.peers`.
+        peers = held.enter_context(open_peers(health, stages.died))
         held.enter_context(open_access(owner, settings.keys, health))
         sockets = StationSockets(owner, settings, station_pair(settings.keys), peers)
         relay = RelayScorer(open_scorer(settings, first.bundle, warm_up, gpu_died))
         swapping = Swapping(settings, first, store, relay, _means(settings, gpu_died))
         control = ControlSocket(sockets, settings, swapping.desk.ask)
-        station = Station(settings, health, relay.opened(), sockets, saw=swapping.sightings.saw)
+        station = Station(
+            settings, health, relay.opened(), sockets, saw=swapping.sightings.saw, stages=stages
+        )
         # Held to the very end: a second signal, while the backlog drains, must cost nothing.
         held.enter_context(_on_stop_signals(station.request_stop))
         notifier = held.enter_context(open_notifier())

@@ -49,12 +49,11 @@ class Stages:
             abandon: Answers what nobody will take any more; called when the stage dies or hangs.
         """
 
-        def died(failure: BaseException) -> None:
-            self.failures.append(failure)
-            self._ends.put(failure)
+        def ends_station(failure: BaseException) -> None:
+            self.died(failure)
             abandon()
 
-        worker = Worker(name, work, died)
+        worker = Worker(name, work, ends_station)
         try:
             yield
         finally:
@@ -63,6 +62,11 @@ class Stages:
                 log.error("stage hangs", extra={"stage": name})
                 self.failures.append(StationError(f"stage {name} did not end"))
                 abandon()
+
+    def died(self, failure: BaseException) -> None:
+        """Tell that a thread has died without which the station cannot go on."""
+        self.failures.append(failure)
+        self._ends.put(failure)
 
     def request_stop(self, *_: Any) -> None:
         """Let `wait` return; may be called from a signal handler, and twice."""
