@@ -111,10 +111,12 @@ class Listener:
         self._socket.connect(station.verdicts)
         self.other: list[list[bytes]] = []
         with station.camera("greeting") as camera:
-            while not self._socket.poll(50):
+            # A map alone is no answer: the station may notice a listener between the two.
+            while not (heard := self._verdict_within(50)):
                 camera.send(good_frame(), product="bolt")
             self.greetings = camera.sent
-        self.take_until(lambda said: (said.camera, said.seq) == ("greeting", self.greetings - 1))
+        if heard.seq != self.greetings - 1:
+            self.take_until(lambda said: said.seq == self.greetings - 1)
 
     def __enter__(self) -> Listener:
         return self
@@ -143,12 +145,17 @@ class Listener:
     def _next(self) -> VerdictMessage:
         until = time.monotonic() + PATIENCE_S
         while time.monotonic() < until:
-            if self._socket.poll(1000):
-                parts = self._socket.recv_multipart()
-                if len(parts) == 2:
-                    return decode_verdict(parts)
-                self.other.append(parts)
+            if said := self._verdict_within(1000):
+                return said
         raise AssertionError("no verdict came")
+
+    def _verdict_within(self, silence_ms: int) -> VerdictMessage | None:
+        while self._socket.poll(silence_ms):
+            parts = self._socket.recv_multipart()
+            if len(parts) == 2:
+                return decode_verdict(parts)
+            self.other.append(parts)
+        return None
 
 
 def command(bundle: Path, state_dir: Path, *options: str) -> list[str]:
