@@ -23,20 +23,18 @@ import zmq
 log = logging.getLogger(__name__)
 STATION = "tcp://127.0.0.1:5557"
 
-MOST_WAITING = 64
-"""Frames that are kept here until they are acknowledged; a station may allow fewer at once."""
-
-MOST_LOST = 65_536
-"""Triggers without pixels that are kept for a station that is away."""
-
-ASK_S = 0.5
-"""How often a station is asked what became of frames: the network may have lost them."""
+# Frames that are kept until they are acknowledged, and triggers, also without their pixels.
+MOST_WAITING, MOST_LOST = 64, 65_536
+# How often a station is asked what became of frames: the network may have lost them. One that is
+# silent for long is connected to anew: a cable that was pulled says nothing, and ZeroMQ never tries
+# again where a key was refused once.
+ASK_S, SILENT_S = 0.5, 5.0
 
 _SAMPLES = {"|u1": "uint8", "<u2": "uint16", ">u2": "uint16"}
 
 
 class CameraError(Exception):
-    """A frame or an address cannot be used; the text says what was expected."""
+    """A frame or an address cannot be used."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +56,7 @@ class Said:
 class Ticket:
     """A trigger that is owed a verdict.
 
-    Attributes:
-        seq, part: As they were sent.
-        said: What became of it; None while nobody knows.
+    `seq` and `part` are as they were sent; `said` is None while nobody knows what became of it.
     """
 
     def __init__(self, seq: int, part: str | None, deadline_ms: float | None) -> None:
@@ -97,8 +93,8 @@ class Ticket:
 class Camera:
     """Sends frames to a station and hears what became of each; closed by `with` or `close`.
 
-    A frame is kept until the station says that its verdict is recorded, and is sent again after a
-    lost connection or a restart of the station, which judges it once. Any thread may send.
+    A frame is kept until the station says that its verdict is recorded, and is sent again where it
+    was lost; it is judged once. Any thread may send.
 
     Attributes:
         name: As in the verdicts.
@@ -121,7 +117,7 @@ class Camera:
         timeout_s: float = 30.0,
         keys: tuple[bytes, bytes, bytes] | None = None,
     ) -> None:
-        """Connect, in the background: a station may come later.
+        """Connect, in the background.
 
         Args:
             address: Of the station's setting `cameras`.
@@ -130,8 +126,7 @@ class Camera:
             deadline_ms: When a verdict is of no more use, unless `send` says otherwise.
             live: False if the frames are a recording: then two alike are no sign of a fault.
             session: To go on with a session after a restart; None begins a new one.
-            first_seq: Number of the next trigger. A frame that the station knows by its session
-                and number is not judged again, so that one may begin a little too early.
+            first_seq: Number of the next trigger; what the station knows is not judged again.
             timeout_s: How long `send` waits for room, and `close` for the last verdicts.
             keys: Public and secret key of this camera, public key of the station, in Z85.
 
@@ -145,13 +140,14 @@ class Camera:
         self._next_seq = first_seq
         self._product, self._deadline_ms, self._live = product, deadline_ms, live
         self._timeout_s = timeout_s
-        # What is not acknowledged, in the order of triggers; of these, what has been sent and not
-        # been called missing since; and how many of them have pixels.
+        # What is not acknowledged, in order; of these, what is sent; how many of them have pixels.
         self._open: OrderedDict[int, tuple[Ticket, Sequence[bytes]]] = OrderedDict()
         self._under_way: set[int] = set()
         self._kept = 0
         self._window = 0
+        self._address = address
         self._asked_s = float("-inf")
+        self._heard_s = self._dialled_s = time.monotonic()
         self._changed = threading.Condition()
         self._closing = False
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -168,15 +164,14 @@ class Camera:
         self.close()
 
     def wait_for_station(self) -> bool:
-        """Wait until a station says that it takes frames; False if none has in `timeout_s`."""
+        """Wait until a station takes frames; False if none has in `timeout_s`."""
         with self._changed:
             return self._changed.wait_for(lambda: self._window > 0, self._timeout_s)
 
     def close(self) -> int:
         """Wait for the last verdicts, `timeout_s` at most, then disconnect.
 
-        Returns:
-            How many frames were not acknowledged: whether the station has them, nobody knows.
+        Returns how many frames were not acknowledged: whether they are recorded, nobody knows.
         """
         with self._changed:
             if not self._closing:
@@ -258,6 +253,7 @@ class Camera:
                 if self._ear.fileno() in dict(poller.poll(100)):
                     self._ear.recv(4096)
                 while self._socket.poll(0):
+                    self._heard_s = time.monotonic()
                     self._hear(self._socket.recv_multipart())
                 self._send_what_may_go()
         finally:
@@ -286,7 +282,13 @@ class Camera:
     def _send_what_may_go(self) -> None:
         with self._changed:
             now_s = time.monotonic()
-            if (self._under_way or not self._window) and now_s - self._asked_s > ASK_S:
+            waits = self._under_way or not self._window
+            if waits and now_s - max(self._heard_s, self._dialled_s) > SILENT_S:
+                self._dialled_s = now_s
+                with suppress(zmq.ZMQError):  # one that was refused is not connected any more
+                    self._socket.disconnect(self._address)
+                self._socket.connect(self._address)
+            if waits and now_s - self._asked_s > ASK_S:
                 hello = {"v": 1, "camera": self.name, "session": self.session}
                 if not self._put([msgpack.packb({**hello, "open": sorted(self._under_way)[:256]})]):
                     return
@@ -312,8 +314,6 @@ def _connected(
     opened = context.socket(zmq.DEALER)
     # IMMEDIATE: what was meant for a station that died is asked for by the next, not kept twice.
     options = {zmq.IMMEDIATE: 1, zmq.SNDHWM: 8, zmq.LINGER: 0, zmq.IPV6: int("[" in address)}
-    # Heartbeats: a cable that was pulled says nothing.
-    options |= {zmq.HEARTBEAT_IVL: 1000, zmq.HEARTBEAT_TIMEOUT: 5000, zmq.RECONNECT_IVL_MAX: 1000}
     for option, value in options.items():
         opened.setsockopt(option, value)
     try:

@@ -166,7 +166,7 @@ def open_capture(sockets: StationSockets, clock: Clock) -> Iterator[Capture]:
         for transport in _ENVELOPE:
             if getattr(sockets.settings, transport):
                 opened, address = held.enter_context(sockets.open(transport))
-                if opened.socket_type == zmq.SUB:
+                if opened.type == zmq.SUB:
                     opened.subscribe(b"")  # an imageZMQ sender's messages have no topic
                 capture.add(transport, opened, address)
         yield capture

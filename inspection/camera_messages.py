@@ -61,8 +61,11 @@ def decode_hello(data: Buffer) -> Hello:
     Raises:
         MessageError: Not a hello of this version.
     """
+    document = unpack(data)
+    if document.get("v") is True:  # which Python takes for 1
+        raise MessageError("expected v = 1, got true", Reason.BAD_HEADER)
     try:
-        return Hello.model_validate(unpack(data))
+        return Hello.model_validate(document)
     except ValidationError as error:
         raise MessageError(first_of(error), Reason.BAD_HEADER) from error
 

@@ -17,6 +17,7 @@ import zmq
 
 from edge import camera as camera_module
 from edge.camera import Camera, CameraError
+from edge.keys import Role, new_peer, new_station, read_client_keys
 from edge.ledger_reader import open_reader
 from edge.onnx_scorer import OnnxScorer
 from edge.pipeline import Station
@@ -410,3 +411,23 @@ with Camera("tcp://127.0.0.1:9", timeout_s=0.05) as camera:
     )
 
     assert (done.stdout.strip(), done.stderr) == ("UNKNOWN", "")
+
+
+def test_a_camera_whose_key_comes_late_is_let_in_without_a_restart(
+    tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(camera_module, "SILENT_S", 0.3)
+    keys, out = tmp_path / "keys", tmp_path / "out"
+    station_key = new_station(keys)
+    mine = read_client_keys(new_peer(Role.CAMERA, "late", keys, out), station_key)
+    allowed = keys / Role.CAMERA.value / "late.key"
+    held_back = allowed.rename(tmp_path / "late.key")
+    with running(tiny_bundle, tmp_path / "state", keys=keys) as station:
+        pair = (mine.public_key, mine.secret_key, mine.server_key)
+        with Camera(station.addresses["cameras"], product="bolt", keys=pair) as camera:
+            ticket = camera.send(good_frame())
+            while not station.health.count("refused_cameras", 0):
+                pass
+            held_back.rename(allowed)
+
+            assert ticket.wait(20).verdict == "PASS"
