@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -284,3 +287,15 @@ def test_a_foreground_is_laid_over_the_map_of_each_frame(tmp_path: Path) -> None
         found = scorer.score(frame, bundle.route("bolt")).anomaly_map
         assert not found[:, : 4 * columns].any()
         assert (found[:, 4 * columns :] > 0).all()
+
+
+@pytest.mark.parametrize("module", ["edge.onnx_scorer", "trainer.runtime", "deploy.precision"])
+def test_onnx_runtime_writes_no_telemetry(module: str, tmp_path: Path) -> None:
+    environment = {**os.environ, "HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    environment.pop("ORT_DISABLE_TELEMETRY", None)
+
+    subprocess.run(
+        [sys.executable, "-c", f"import {module}, onnxruntime"], env=environment, check=True
+    )
+
+    assert list(tmp_path.rglob("*")) == []
