@@ -18,6 +18,7 @@ from benchmarks.sections import (
     backbones,
     bank_rows,
     bank_scan,
+    faults,
     few_labelled,
     frame_checks,
     frames,
@@ -54,6 +55,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[dict[str, Any]], str]], ...] = (
     ("Frames that cannot be judged", "frame_checks", frame_checks.section),
     ("Station", "station", station.section),
     ("Swap", "swap", swap.section),
+    ("A line on which everything is killed", "faults", faults.section),
 )
 
 TAIL = """\

@@ -10,7 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parent / "results"
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
 
 LIBRARIES = ("numpy", "onnxruntime", "opencv-python-headless", "pyzmq", "torch")
 
@@ -20,9 +21,9 @@ def record(name: str, figures: dict[str, Any]) -> Path:
 
     The command is kept without its paths, which say nothing on another machine.
     """
-    command = [Path(sys.argv[0]).stem, *sys.argv[1:]]
+    module = ".".join(Path(sys.argv[0]).resolve().with_suffix("").relative_to(ROOT).parts)
     document = {
-        "command": "python -m benchmarks." + " ".join(Path(word).name for word in command),
+        "command": " ".join(["python -m", module, *(Path(word).name for word in sys.argv[1:])]),
         "machine": {
             "cpu": _cpu(),
             "cores": os.cpu_count(),

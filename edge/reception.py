@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Protocol
 
@@ -29,6 +30,13 @@ from inspection.wire import Buffer, FrameName, MessageError
 
 log = logging.getLogger(__name__)
 
+MOST_ASKED = 20_000
+"""Frames that cameras may ask after in a second: each takes 10 µs, and 64 cameras that are open to
+the last frame and ask twice a second ask after 8,192."""
+
+MOST_SESSIONS = 256
+"""Sessions of plain cameras whose numbers are watched; the one silent for longest is forgotten."""
+
 AnswerUnknown = Callable[[Receipt, Reason, str], None]
 
 
@@ -46,6 +54,22 @@ class Cameras(Protocol):
     def release(self, transport: str) -> None:
         """Take from a transport again."""
         ...
+
+
+class Numbers:
+    """Watches the numbers of plain cameras: a gap is all that tells of a frame lost on the way."""
+
+    def __init__(self) -> None:
+        self._next: OrderedDict[tuple[str, str], int] = OrderedDict()
+
+    def missing(self, name: FrameName) -> int:
+        """Give how many numbers of its session were left out before a frame."""
+        session = name.camera, name.session
+        expected = self._next.pop(session, name.seq)
+        self._next[session] = max(expected, name.seq + 1)
+        if len(self._next) > MOST_SESSIONS:
+            self._next.popitem(last=False)
+        return max(0, name.seq - expected)
 
 
 class Reception:
@@ -86,6 +110,8 @@ class Reception:
         self._arrived = arrived
         self._answer_unknown = answer_unknown
         self._senders = Senders(settings.max_frame_bytes)
+        self._numbers = Numbers()
+        self._asked_ns, self._asked = 0, 0
         # By transport, what waits for room while its cameras are held back.
         self._held: dict[str, Arrival] = {}
 
@@ -121,6 +147,13 @@ class Reception:
         except MessageError as error:
             self._count("malformed_hellos", "malformed hello", error)
             return
+        now_ns = self._clock()
+        if now_ns - self._asked_ns > 1_000_000_000:
+            self._asked_ns, self._asked = now_ns, 0
+        self._asked += 1 + len(hello.open)
+        if self._asked > MOST_ASKED:
+            self._count("hellos_dropped", "hellos dropped")  # a camera asks again
+            return
         window = min(self._settings.backlog_frames, MOST_OPEN)
         credit, records = self._admission.meet(hello, incoming.origin, self._records, window)
         self._cameras.tell(incoming.origin, encode_credit(credit))
@@ -141,6 +174,8 @@ class Reception:
         receipt = Receipt(name, product, stopwatch, received_unix_ns, digest, origin)
         if not self._is_new(receipt):
             return
+        if origin.transport == "frames" and (missing := self._numbers.missing(name)):
+            self._health.count("missing_numbers", missing)
         if frame is None:
             assert refused is not None
             self._answer_unknown(receipt, refused.reason, str(refused))

@@ -31,12 +31,16 @@ from edge.scorer import PreparedFrame, Scored, named_route
 from edge.settings import MOST_BYTES
 from inspection.bundle import Bundle
 from inspection.errors import ImageError, InputError, StationError
+from inspection.frame_checks import check, measure
 from inspection.golden import EXACT, Tolerance
 from inspection.messages import Frame, FrameHeader, RegionEntry, VerdictMessage
 from inspection.verdicts import Reason, Verdict
 from inspection.wire import FrameName, MessageError, first_of
 
-OF_THE_IMAGE = {Reason.BAD_IMAGE, Reason.UNKNOWN_PRODUCT}
+OF_THE_IMAGE = {
+    *(Reason.BAD_IMAGE, Reason.UNKNOWN_PRODUCT),
+    *(Reason.TOO_DARK, Reason.OVEREXPOSED, Reason.BLURRED),
+}
 """Reasons of UNKNOWN that image and bundle alone decide."""
 
 OF_THE_MOMENT = {
@@ -243,8 +247,12 @@ def _ask(
 
 def _prepared(receipt: Receipt, frame: Frame, scorer: OnnxScorer) -> PreparedFrame:
     """Go the route of a frame up to its score. The station has decoded it before: no limit."""
-    named_route(receipt.product, scorer.bundle)
+    bundle = scorer.bundle
+    route = named_route(receipt.product, bundle)
     image = decode(frame, MOST_BYTES)
+    # Without the frame before: what was frozen or repeated is not asked again.
+    if route.limits and (found := check(measure(image, bundle.preprocessing), None, route.limits)):
+        raise NoScoreError(*found)
     question = scorer.question(image, receipt.product)
     return PreparedFrame(Arrival(receipt, frame), question, (image.shape[0], image.shape[1]))
 

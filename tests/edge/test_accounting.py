@@ -16,6 +16,7 @@ import pytest
 import zmq
 
 from edge import camera as camera_module
+from edge import reception
 from edge.camera import Camera, CameraError
 from edge.keys import Role, new_peer, new_station, read_client_keys
 from edge.ledger_reader import open_reader
@@ -221,6 +222,20 @@ def test_a_camera_that_asks_is_told_what_was_judged_and_what_is_missing(
 
     assert (credit.window, credit.missing) == (7, (2, 4))
     assert again.seq == 3
+
+
+def test_who_asks_without_end_is_not_answered_without_end(
+    tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reception, "MOST_ASKED", 50)
+    with running(tiny_bundle, tmp_path) as station:
+        with RawCamera(station) as flooding:
+            for _ in range(20):
+                flooding.hello(*range(9))
+            while not station.health.count("hellos_dropped", 0):
+                pass
+        with Camera(station.addresses["cameras"], product="bolt") as camera:
+            assert camera.inspect(good_frame()).verdict == "PASS", "it asks again"
 
 
 def test_who_has_connected_again_is_told_and_not_who_has_gone(

@@ -15,9 +15,10 @@ import zmq
 
 from edge.imagezmq_senders import MOST_SENDERS, Senders
 from edge.pipeline import Station
+from edge.reception import MOST_SESSIONS, Numbers
 from inspection.bundle import Bundle
 from inspection.messages import FrameHeader, VerdictMessage, decode_frame
-from inspection.wire import MessageError
+from inspection.wire import FrameName, MessageError
 from tests.bundles import bad_frame, good_frame
 from tests.edge.test_accounting import SlowScorer, ledger, running
 from tests.line.free_addresses import FREE
@@ -138,6 +139,17 @@ def test_a_sender_that_says_nonsense_is_told_and_does_not_wait_for_ever(
         assert request.poll(10_000)
         assert request.recv().startswith(b"ERROR: ")
         assert station.health.report()["malformed"] == 1
+
+
+def test_numbers_that_a_plain_camera_left_out_are_counted() -> None:
+    numbers = Numbers()
+    seen = [numbers.missing(FrameName("c", "s", seq)) for seq in (5, 6, 9, 7, 10)]
+    seen.append(numbers.missing(FrameName("c", "another session", 40)))
+
+    assert seen == [0, 0, 2, 0, 0, 0]
+    for session in range(3 * MOST_SESSIONS):
+        numbers.missing(FrameName("c", str(session), 0))
+    assert len(numbers._next) == MOST_SESSIONS
 
 
 def flood(station: Station, name: str, count: int) -> None:

@@ -32,7 +32,7 @@ from edge.camera import Camera
 from edge.follow import follow
 from edge.ledger_reader import open_reader
 from inspection.messages import VerdictMessage, decode_verdict_record
-from tests.bundles import write_tiny_bundle
+from tests.bundles import TILES, write_tiny_bundle
 from tests.line.fault_camera import journal_of, kind_of, picture
 from tests.line.processes import ROOT
 
@@ -98,7 +98,12 @@ def run(folder: Path, frames: int, faults: dict[str, int], seed: int = 0) -> dic
         seed: Of the moments.
     """
     chance = random.Random(seed)
-    bundle = write_tiny_bundle(folder / "bundle")
+    bundle = write_tiny_bundle(folder / "bundle", TILES)
+    for number in range(faults.get("swap", 0)):
+        tool = [sys.executable, "-m", "calibration.cli", "thresholds", str(bundle)]
+        tool += ["--out", str(folder / f"other {number}")]
+        tool += ["--review-frr", f"{0.11 + 0.01 * number:.2f}"]
+        subprocess.run(tool, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     keys = ("cameras", "frames", "verdicts", "catch_up", "reject")
     addresses = dict(zip(keys, _free_addresses(len(keys)), strict=True))
     state = folder / "state"
@@ -161,6 +166,7 @@ def holds(figures: dict[str, Any]) -> bool:
             figures[what] for what in ("gaps_in_the_ledger", "follower_missed", "stalled_missed")
         )
         and figures["ledger_holds"]
+        and figures["bundles"] > figures["faults"].get("swap", 0)
     )
 
 
@@ -173,37 +179,54 @@ def _break_things(
     faults: dict[str, int],
     chance: random.Random,
 ) -> dict[str, int]:
-    """Do every fault at its moment, told by how far the cameras are."""
-    plan = [(chance.uniform(0.05, 0.9), what) for what, n in faults.items() for _ in range(n)]
+    """Do every fault at its moment, told by how far the cameras are; they may fall together."""
+    # A swap takes its time, and must end while there are frames that the new bundle can judge.
+    latest = {"swap": 0.3}
+    plan = [
+        (chance.uniform(0.02, latest.get(what, 0.8)), what)
+        for what, n in faults.items()
+        for _ in range(n)
+    ]
+    victims = [chance.choice(CAMERAS) for _ in plan]
     done: Counter[str] = Counter()
-    for share_done, what in sorted(plan):
-        _wait_until(lambda at=share_done: _progress(folder) >= at * share * len(CAMERAS), 900.0)
+    one_swap = threading.Lock()
+
+    def do(share_done: float, what: str, victim: str) -> None:
+        _wait_until(lambda: _progress(folder) >= share_done * share * len(CAMERAS), 900.0)
         if what == "station":
             station.kill()
         elif what == "camera":
-            cameras[chance.choice(CAMERAS)].kill()
+            cameras[victim].kill()
         elif what == "disk":
             _fill_disk(state)
-        elif not _swap(folder, state, done["swap"]):
-            continue
+        else:
+            with one_swap:
+                _swap(folder, state, done["swap"])
+                done["swap"] += 1
+                return
         done[what] += 1
+
+    threads = [
+        threading.Thread(target=do, args=(*fault, victim))
+        for fault, victim in zip(plan, victims, strict=True)
+    ]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
     return dict(done)
 
 
-def _swap(folder: Path, state: Path, number: int) -> bool:
+def _swap(folder: Path, state: Path, number: int) -> None:
     """Give the station another bundle; one that is killed meanwhile is given it again."""
-    other = folder / f"other {number}"
-    if not other.exists():
-        tool = [sys.executable, "-m", "calibration.cli", "thresholds", str(folder / "bundle")]
-        tool += ["--out", str(other), "--review-frr", f"{0.10 + 0.01 * (number + 1):.2f}"]
-        subprocess.run(tool, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    other = str(folder / f"other {number}")
     for _ in range(60):
-        swap = [sys.executable, "-m", "edge.cli", "swap", str(other), "--state-dir", str(state)]
+        swap = [sys.executable, "-m", "edge.cli", "swap", other, "--state-dir", str(state)]
         swap += ["--shadow", "20", "--probation", "1", "--wait", "--timeout", "5"]
         if subprocess.run(swap, cwd=ROOT, check=False, stdout=subprocess.DEVNULL).returncode == 0:
-            return True
+            return
         time.sleep(0.5)
-    return False
+    raise AssertionError("no swap was ever kept")
 
 
 def _fill_disk(state: Path) -> None:
@@ -295,7 +318,7 @@ def _wait_until(done: Callable[[], bool], timeout_s: float) -> None:
 
 def _capacity_hz(address: str) -> float:
     """How many frames a second the station takes of cameras that never wait."""
-    frames = 400
+    frames = 200
     with ExitStack() as held:
         cameras = [
             held.enter_context(Camera(address, f"warm {n}", product="bolt", timeout_s=60.0))

@@ -35,6 +35,7 @@ def test_a_run_that_lost_something_does_not_hold() -> None:
     good = {
         **{"cameras_ended": True, "triggers": 5, "frames": 5, "recorded": 5, "ledger_holds": True},
         **dict.fromkeys(("lost", "recorded_twice", "wrong_pass", "told_otherwise"), 0),
+        **{"faults": {"swap": 1}, "bundles": 2},
         **dict.fromkeys(("gaps_in_the_ledger", "follower_missed", "stalled_missed"), 0),
     }
 
@@ -43,6 +44,7 @@ def test_a_run_that_lost_something_does_not_hold() -> None:
         assert not holds({**good, broken: 1})
     assert not holds({**good, "recorded": 4})
     assert not holds({**good, "ledger_holds": False})
+    assert not holds({**good, "bundles": 1}), "a swap that nobody was judged by is none"
 
 
 def test_a_journal_whose_last_line_was_torn_is_read_up_to_there(tmp_path: Path) -> None:
