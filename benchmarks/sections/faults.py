@@ -23,7 +23,7 @@ def section(result: dict[str, Any]) -> str:
     lines = [
         f"{result['frames']:,} triggers of four acknowledged cameras, at 80 % of what the station can do ({result['rate_hz']} a second, a small model, "
         f"{machine['cores']} cores), in {result['took_s']:.0f} s with all that broke: the station killed {faults['station']} times (SIGKILL), a camera "
-        f"{faults['camera']} times, the disk filled to the last byte for three seconds {faults['disk']} time, {faults['swap']} swaps of the bundle, a subscriber that never reads. "
+        f"{faults['camera']} times, the disk filled to the last byte until the station had met it {faults['disk']} time, {faults['swap']} swaps of the bundle, a subscriber that never reads. "
         f"The station was started {starts['station']} times, cameras {starts['cameras']} times; {result['bundles']} bundles judged.",
         "",
         "| | found | bar |",

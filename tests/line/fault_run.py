@@ -148,6 +148,7 @@ def run(folder: Path, frames: int, faults: dict[str, int], seed: int = 0) -> dic
         "rate_hz": round(rate_hz * len(CAMERAS), 1),
         "took_s": round(took_s, 1),
         "faults": done,
+        "disk_met": b"cannot record" in (folder / "station.log").read_bytes(),
         "starts": {"station": station.starts, "cameras": sum(c.starts for c in cameras.values())},
         "cameras_ended": ended,
         **_count(folder, state, heard, rebuilt),
@@ -198,7 +199,7 @@ def _break_things(
         elif what == "camera":
             cameras[victim].kill()
         elif what == "disk":
-            _fill_disk(state)
+            _fill_disk(state, folder / "station.log")
         else:
             with one_swap:
                 _swap(folder, state, done["swap"])
@@ -229,8 +230,8 @@ def _swap(folder: Path, state: Path, number: int) -> None:
     raise AssertionError("no swap was ever kept")
 
 
-def _fill_disk(state: Path) -> None:
-    """Leave no byte free for three seconds."""
+def _fill_disk(state: Path, log: Path) -> None:
+    """Leave no byte free until the station could not record: its ledger has room for a while."""
     filler = state / "filler"
     with filler.open("wb", buffering=0) as opened:
         for size in (1 << 20, 1 << 12, 1):
@@ -239,7 +240,7 @@ def _fill_disk(state: Path) -> None:
                     opened.write(b"\0" * size)
             except OSError:
                 continue
-    time.sleep(3.0)
+    _wait_until(lambda: b"cannot record" in log.read_bytes(), 120.0)
     filler.unlink()
 
 
@@ -388,7 +389,7 @@ def main() -> int:
         figures = run(Path(folder), args.frames, faults)
     print(json.dumps(figures, indent=1))
     print(record("faults", figures))
-    return 0 if holds(figures) and figures["faults"] == faults else 1
+    return 0 if holds(figures) and figures["disk_met"] and figures["faults"] == faults else 1
 
 
 if __name__ == "__main__":

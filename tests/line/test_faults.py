@@ -28,6 +28,7 @@ def test_a_full_disk_costs_time_and_no_trigger(tmp_path: Path) -> None:
         figures = run(tmp_path, 2000, {"disk": 1})
 
     assert figures["faults"] == {"disk": 1}
+    assert figures["disk_met"]
     assert holds(figures), figures
 
 
