@@ -19,10 +19,20 @@ JPEG_END, PNG_END = b"\xff\xd9", b"\x00\x00\x00\x00IEND\xaeB`\x82"
 # EXIF, ICC and comments take a few dozen; without a bound, 64 MiB of empty ones cost seconds.
 MAX_JPEG_SEGMENTS = 1024
 
+MAX_JPEG_SCANS = 64
+"""A progressive JPEG has about 10. Each costs the decoder a walk over the whole image, and the sender
+17 bytes: without a bound, 64 MiB of them would hold it for days (measured: 2 ms a scan at 5 MP)."""
+
+_FRAME_BYTES = 10
+"""Of a frame header, from its marker to the number of its components."""
+
 _FILL = 0xFF
 _START_OF_SCAN = 0xDA
 _FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _BARE_MARKERS = frozenset({0x01, *range(0xD0, 0xD9)})
+
+# Inside a scan 0xFF is followed by 0x00 or a restart; before a marker it may be repeated.
+_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 
 # Bit depths that each PNG colour type allows.
 _PNG_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
@@ -63,6 +73,8 @@ def probe(data: Buffer) -> ImageInfo:
     if kind is None:
         raise ImageError(f"expected a JPEG or PNG, got {len(view)} bytes of something else")
     info, header_end = _jpeg_info(view) if kind == "jpeg" else _png_info(view)
+    if kind == "jpeg":
+        _check_scans(view, header_end - _FRAME_BYTES)
     end = JPEG_END if kind == "jpeg" else PNG_END
     # The end is nearly always where one looks first. Behind it some cameras put notes of their own.
     if view[-len(end) :] != end and not re.search(re.escape(end), view[header_end:]):
@@ -99,11 +111,28 @@ def _jpeg_info(view: memoryview) -> tuple[ImageInfo, int]:
             at += 2
             continue
         if marker in _FRAME_MARKERS:
-            return _jpeg_frame(view[at + 4 : at + 10]), at + 10
+            return _jpeg_frame(view[at + 4 : at + 10]), at + _FRAME_BYTES
         if marker == _START_OF_SCAN:
             break
         at += 2 + max(2, int.from_bytes(view[at + 2 : at + 4], "big"))
     raise ImageError(f"the JPEG has no frame header among its first {MAX_JPEG_SEGMENTS} segments")
+
+
+def _check_scans(view: memoryview, at: int) -> None:
+    """Walk from a segment to the end of the image, as the decoder will, and count scans."""
+    scans = 0
+    for _ in range(MAX_JPEG_SEGMENTS):
+        found = _MARKER.search(view, at)
+        if found is None or view[found.end() - 1] == JPEG_END[1]:
+            return
+        at = found.end()
+        marker = view[at - 1]
+        scans += marker == _START_OF_SCAN
+        if scans > MAX_JPEG_SCANS:
+            raise ImageError(f"the JPEG has more than {MAX_JPEG_SCANS} scans; send it with fewer")
+        if marker not in _BARE_MARKERS:
+            at += max(2, int.from_bytes(view[at : at + 2], "big"))
+    raise ImageError(f"the JPEG has more than {MAX_JPEG_SEGMENTS} segments after its frame header")
 
 
 def _jpeg_frame(view: memoryview) -> ImageInfo:
