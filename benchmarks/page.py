@@ -22,6 +22,7 @@ from benchmarks.sections import (
     frame_checks,
     frames,
     half_precision,
+    hostile,
     peers,
     station,
     swap,
@@ -54,6 +55,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[dict[str, Any]], str]], ...] = (
     ("Frames that cannot be judged", "frame_checks", frame_checks.section),
     ("Station", "station", station.section),
     ("Swap", "swap", swap.section),
+    ("Hostile input", "hostile", hostile.section),
 )
 
 TAIL = """\

@@ -22,8 +22,8 @@ import zmq
 
 from tests.bundles import bad_frame, good_frame
 from tests.line.mutations import (
-    GREETING,
     GOOD_SEEDS,
+    GREETING,
     NAMES,
     Mutator,
     framing,
@@ -333,7 +333,9 @@ class ImageZmq(Asking):
             case 2:
                 return [json.dumps(says).encode(), bgr, *[b"x"] * chance.choice((1, 2, 300))]
             case 3:
-                return [chance.randbytes(chance.choice((0, 20, 9000))), bgr][: chance.randrange(1, 3)]
+                return [chance.randbytes(chance.choice((0, 20, 9000))), bgr][
+                    : chance.randrange(1, 3)
+                ]
             case 4:
                 named_oddly = says | {"msg": chance.choice(NAMES)}
                 return [json.dumps(named_oddly).encode(), good[:, :, ::-1].tobytes()]
@@ -396,7 +398,9 @@ class Operator(Asking):
         ask = self.chance.choice(("status", "activate", "abort", "rollback", "swap", "shutdown"))
         document: dict[str, Any] = {"v": 1, "ask": ask}
         if ask == "swap":
-            document["bundle"] = self.chance.choice(("/dev", "/", "/proc/self", "relative", "/\0", "/" * 4096))
+            document["bundle"] = self.chance.choice(
+                ("/dev", "/", "/proc/self", "relative", "/\0", "/" * 4096)
+            )
         if self.chance.randrange(3) == 0:
             document["terms"] = {"shadow_frames": 10, "shadow_s": 1.0, "margin": 0.5}
         return document
@@ -447,30 +451,33 @@ class Subscriber(Peer):
 
 
 class Browser(Peer):
-    """Asks the page for what it has, and in every wrong way; several at once."""
+    """Asks the page for what it has, and in every wrong way."""
 
     paths = ("/", "/page.js", "/metrics", "/status.json", "/livez", "/readyz", "/nothing", "/../..")
 
     def work(self) -> None:
         self.statuses: Counter[str] = Counter()
-        host, _, port = self.address.rpartition(":")
         while self.sent < self.target:
             self.sent += 1
             data, must_be = self._request()
             status = "hung up"
             with suppress(ConnectionError, TimeoutError):
-                with socket.create_connection((host, int(port)), timeout=PATIENCE_S) as talking:
-                    talking.sendall(data)
-                    with suppress(OSError):
-                        talking.shutdown(socket.SHUT_WR)
-                    said = b""
-                    while more := talking.recv(65536):
-                        said += more
-                    status = said[9:12].decode() if said else status
+                said = self._talk(data)
+                status = said[9:12].decode() if said else status
             self.statuses[status] += 1
             self.answered += status != "hung up"
             if must_be and status not in (must_be, "hung up"):
                 raise HostileError(f"{data[:100]!r} was answered {status}, not {must_be}")
+
+    def _talk(self, data: bytes) -> bytes:
+        with connected(self.address) as talking:
+            talking.sendall(data)
+            with suppress(OSError):
+                talking.shutdown(socket.SHUT_WR)
+            said = b""
+            while more := talking.recv(65536):
+                said += more
+            return said
 
     def _request(self) -> tuple[bytes, str | None]:
         chance = self.chance

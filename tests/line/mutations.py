@@ -11,7 +11,6 @@ import hashlib
 import json
 import random
 import struct
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -73,7 +72,9 @@ def digest(pixels: bytes) -> str:
 
 def _bomb(side_px: int) -> bytes:
     """A PNG whose few bytes hold a large image of one colour."""
-    return _encoded(".png", np.zeros((side_px, side_px, 3), np.uint8), cv2.IMWRITE_PNG_COMPRESSION, 9)
+    return _encoded(
+        ".png", np.zeros((side_px, side_px, 3), np.uint8), cv2.IMWRITE_PNG_COMPRESSION, 9
+    )
 
 
 def many_scans(side_px: int, scans: int) -> bytes:
@@ -132,7 +133,10 @@ class Mutator:
 
     def hello(self) -> list[bytes]:
         """One mutated hello: one part, whatever else."""
-        some = [self.chance.choice((0, 7, 1 << 62, -1, 1 << 63)) for _ in range(self.chance.randrange(5))]
+        some = [
+            self.chance.choice((0, 7, 1 << 62, -1, 1 << 63))
+            for _ in range(self.chance.randrange(5))
+        ]
         document = {"v": 1, "camera": self.camera, "session": "s", "open": some}
         return [self.document(document)]
 
@@ -214,8 +218,22 @@ class Mutator:
     def _geometry(self) -> list[bytes]:
         encoding, pixels = self.chance.choice(BAD_FILES)
         shape = self.chance.choice(
-            ([32, 96], [96, 32, 1], [24, 32, 4], [32, 16, 3], [3072, 1], [1, 1], [32767, 32767, 4])
-            + ([1 << 40, 1], [0, 0], [-32, -32, 3], [32, 32, 3, 1], [32.0, 32, 3], "32", [True, True])
+            (
+                [32, 96],
+                [96, 32, 1],
+                [24, 32, 4],
+                [32, 16, 3],
+                [3072, 1],
+                [1, 1],
+                [32767, 32767, 4],
+                [1 << 40, 1],
+                [0, 0],
+                [-32, -32, 3],
+                [32, 32, 3, 1],
+                [32.0, 32, 3],
+                "32",
+                [True, True],
+            )
         )
         dtype = self.chance.choice(("uint8", "uint16", "float32", 8))
         other = self.chance.choice((encoding, "raw", "png", "jpeg", "gif", "none"))
@@ -263,7 +281,10 @@ class Mutator:
 
     def _of_many_cameras(self) -> list[bytes]:
         encoding, pixels = self.chance.choice(GOOD_FILES + BAD_FILES)
-        return [pack(self.header(encoding, camera=f"{self.camera} {self.chance.getrandbits(40)}")), pixels]
+        return [
+            pack(self.header(encoding, camera=f"{self.camera} {self.chance.getrandbits(40)}")),
+            pixels,
+        ]
 
     def _many_parts(self) -> list[bytes]:
         encoding, pixels = self.chance.choice(GOOD_FILES)
@@ -319,14 +340,29 @@ _FRAMES: tuple[Callable[[Mutator], list[bytes]], ...] = (
 _ANNOUNCED = tuple(
     before + kind + struct.pack(">I", size)[-width:]
     for before in (b"", b"\x81\xa1v", b"\x82\xa1v\x01\xa6camera")
-    for kind, width in ((b"\xdd", 4), (b"\xdf", 4), (b"\xdb", 4), (b"\xc6", 4), (b"\xc9", 4), (b"\xdc", 2))
+    for kind, width in (
+        (b"\xdd", 4),
+        (b"\xdf", 4),
+        (b"\xdb", 4),
+        (b"\xc6", 4),
+        (b"\xc9", 4),
+        (b"\xdc", 2),
+    )
     for size in (0xFFFFFFFF, 0x7FFFFFFF, 257)
 )
 """msgpack that announces more than comes."""
 
 _ODD_JSON = (
     *('"\\ud800"', '"\\u0000"', "1e999", "NaN", "-0", "[1000000000000000000000000, 1]", "[-1, 3]"),
-    *("[[], []]", "[32, 32, 3, 1]", "[32767, 32767, 4]", '"' + "x" * 300 + '"', "true", "null", "{}"),
+    *(
+        "[[], []]",
+        "[32, 32, 3, 1]",
+        "[32767, 32767, 4]",
+        '"' + "x" * 300 + '"',
+        "true",
+        "null",
+        "{}",
+    ),
     *("[32, 32, 2]", "[32.0, 32, 3]", "9" * 4200, '"float64"', "[32, 96]", "[true, true]"),
 )
 
@@ -389,5 +425,3 @@ def framing(chance: random.Random) -> bytes:
     if kind == 2:
         return bytes([0xF8 | chance.randrange(8)]) + chance.randbytes(40)
     return part(chance.randbytes(100), more=True)[: chance.randrange(1, 60)]
-
-
