@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+
 import cv2
 import numpy as np
 import pytest
@@ -127,3 +129,19 @@ def test_segments_without_end_behind_the_frame_header_are_given_up() -> None:
 
     with pytest.raises(ImageError, match="more than 1024 segments"):
         probe(whole[:scan] + b"\xff\x01" * 100_000 + whole[scan:])
+
+
+@pytest.mark.parametrize("announced", [1 << 20, 1 << 30, (1 << 32) - 1])
+def test_a_png_whose_chunk_announces_more_than_there_is_is_refused(announced: int) -> None:
+    at = PNG.index(b"IDAT") - 4
+
+    with pytest.raises(ImageError, match="PNG is truncated"):
+        probe(PNG[:at] + announced.to_bytes(4, "big") + PNG[at + 4 :])
+
+
+def test_a_png_of_chunks_without_end_is_given_up() -> None:
+    empty = (b"\0\0\0\0tEXt" + zlib.crc32(b"tEXt").to_bytes(4, "big")) * 70_000
+    at = PNG.index(b"IDAT") - 4
+
+    with pytest.raises(ImageError, match="more than 65536 chunks"):
+        probe(PNG[:at] + empty + PNG[at:])

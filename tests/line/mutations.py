@@ -20,7 +20,7 @@ import msgpack
 import numpy as np
 
 from tests.bundles import bad_frame, good_frame
-from tests.line.hostile import HOSTILE, jpeg_of, png_of
+from tests.line.hostile import HOSTILE, PNG, jpeg_of, png_of
 
 GOOD_SEEDS = (1, 2, 3, 4, 6, 7, 8, 9)
 """Of parts that pass in every encoding; the fifth is one for a person."""
@@ -85,6 +85,12 @@ def many_scans(side_px: int, scans: int) -> bytes:
     return whole[:-2] + last * scans + b"\xff\xd9"
 
 
+def announcing_chunk(size: int) -> bytes:
+    """A PNG whose pixels are announced to take more than they do."""
+    at = PNG.index(b"IDAT") - 4
+    return PNG[:at] + struct.pack(">I", size) + PNG[at + 4 :]
+
+
 BOMBS = [
     ("png", _bomb(1500)),  # within the limit of the run: it is decoded
     ("png", _bomb(4000)),
@@ -93,6 +99,7 @@ BOMBS = [
     ("jpeg", jpeg_of(65535, 65535)),
     ("jpeg", jpeg_of(2000, 2000)),
     ("jpeg", many_scans(1500, 5000)),
+    *(("png", announcing_chunk(size)) for size in (1 << 30, 0x7FFFFFFF, 0xFFFFFFFF)),
 ]
 
 
