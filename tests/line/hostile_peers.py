@@ -440,7 +440,7 @@ class Subscriber(Peer):
 
     def _talk(self, messages: list[bytes]) -> None:
         with suppress(ConnectionError, TimeoutError), connected(self.address) as talking:
-            talking.sendall(GREETING + ready("SUB"))
+            shake_hands(talking, "SUB")
             data = b"".join(part(each) for each in messages)
             for at in range(0, len(data), 8192):
                 talking.sendall(data[at : at + 8192])
@@ -504,11 +504,24 @@ def break_framing(peer: Peer, kind: str, count: int) -> None:
     chance = random.Random(f"framing {peer.name}")
     for _ in range(count):
         with suppress(ConnectionError, TimeoutError), connected(peer.address) as talking:
-            talking.sendall(GREETING + ready(kind) + framing(chance))
+            shake_hands(talking, kind)
+            talking.sendall(framing(chance))
             talking.shutdown(socket.SHUT_WR)
             while talking.recv(65536):
                 pass
         peer.connections += 1
+
+
+def shake_hands(talking: socket.socket, kind: str) -> None:
+    """Greet as a socket of a kind, and wait until the station has let it in."""
+    talking.sendall(GREETING + ready(kind))
+    said = b""
+    # Its greeting, and a command with its length; a message before that is none.
+    while len(said) < len(GREETING) + 2 or len(said) < len(GREETING) + 2 + said[len(GREETING) + 1]:
+        more = talking.recv(4096)
+        if not more:
+            raise ConnectionResetError("hung up on while shaking hands")
+        said += more
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from typing import Any
 
 import msgpack
 
+from benchmarks.recording import record
 from edge.follow import follow
 from edge.ledger_audit import audit
 from edge.ledger_reader import open_reader
@@ -381,10 +382,12 @@ def main() -> int:
         figures = run(chosen.messages, Path(folder), chosen.seed)
         keyed = Path(folder) / "keyed"
         keyed.mkdir()
-        times = max(2, chosen.messages // 1000)
+        times = max(2, chosen.messages // 2000)
         figures["handshakes"] = knock(times, Path(folder) / "bundle", keyed)
+    print(table(figures))
     if not chosen.no_record:
-        pass
+        command = f"python -m tests.line.hostile_run --messages {chosen.messages}"
+        print(record("hostile", {"command": command, **figures}).name)
     return 0
 
 
