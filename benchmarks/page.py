@@ -23,6 +23,7 @@ from benchmarks.sections import (
     frame_checks,
     frames,
     half_precision,
+    hostile,
     peers,
     station,
     swap,
@@ -56,6 +57,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[dict[str, Any]], str]], ...] = (
     ("Station", "station", station.section),
     ("Swap", "swap", swap.section),
     ("A line on which everything is killed", "faults", faults.section),
+    ("Hostile input", "hostile", hostile.section),
 )
 
 TAIL = """\

@@ -160,7 +160,9 @@ class Answers:
             request = decode_catch_up(payload)
             header, records = _answer_of(request, reader)
         except DualbankError as error:
-            log.info("catch-up refused", extra={"error": error})
+            refused = self._health.count("catch_ups_refused")
+            if is_milestone(refused):
+                log.warning("catch-up refused", extra={"refused": refused, "error": error})
             text = str(error)[:MOST_TEXT]
             header, records = CatchUpAnswer(count=0, last=0, more=False, error=text), []
         _send(catch_up, [*envelope, pack(header), *records])

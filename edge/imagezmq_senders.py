@@ -22,6 +22,8 @@ import numpy as np
 from inspection.verdicts import Reason
 from inspection.wire import MAX_HEADER_BYTES, VERSION, Buffer, MessageError
 
+MOST_NUMBER = (1 << 63) - 1
+
 MOST_SENDERS = 256
 """Names whose frames are counted on; of more, the one that was silent longest begins anew."""
 
@@ -43,7 +45,9 @@ class Senders:
         described: dict[str, Any] = {"encoding": "jpeg"}
         if "shape" in header:
             described, data = self._raw(header, data)
-        camera = str(header.get("msg") or "imagezmq")[:128]
+        # JSON can say half a character, which no text of ours can hold.
+        said = str(header.get("msg") or "imagezmq").encode(errors="replace").decode()
+        camera = said[:128]
         session, seq = self._next.pop(camera, (secrets.token_hex(8), 0))
         self._next[camera] = session, seq + 1
         if len(self._next) > MOST_SENDERS:
@@ -54,7 +58,10 @@ class Senders:
     def _raw(self, header: dict[str, Any], data: Buffer) -> tuple[dict[str, Any], Buffer]:
         shape: Any = header.get("shape")
         dtype: Any = header.get("dtype")
-        sides = isinstance(shape, list) and all(type(side) is int and side > 0 for side in shape)
+        # Sides that are too long are for `decode_frame` to refuse, if msgpack can say them.
+        sides = isinstance(shape, list) and all(
+            type(side) is int and 0 < side <= MOST_NUMBER for side in shape
+        )
         if dtype not in ("uint8", "uint16") or not sides or len(shape) not in (2, 3):
             raise MessageError(
                 "expected a shape of (H, W) or (H, W, C) and a dtype of uint8 or uint16, got "

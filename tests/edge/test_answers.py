@@ -136,6 +136,16 @@ def test_a_request_that_is_wrong_is_told_why(station: FakeStation, request_: Any
     assert header.error
 
 
+def test_requests_that_are_wrong_do_not_fill_the_log(
+    station: FakeStation, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(30):
+        caught_up(station)
+
+    assert station.health.count("catch_ups_refused", 0) == 30
+    assert [record.getMessage() for record in caplog.records] == ["catch-up refused"] * 2
+
+
 def test_clients_without_an_empty_part_and_with_numbers_of_their_own_are_answered_alike(
     station: FakeStation,
 ) -> None:

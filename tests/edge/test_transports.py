@@ -93,6 +93,7 @@ def test_imagezmq_senders_that_publish_are_heard(tiny_bundle: Bundle, tmp_path: 
         [b'{"msg": "x", "shape": [-2, 2], "dtype": "uint8"}', b"data"],
         [b'{"msg": "x", "shape": "2x2", "dtype": "uint8"}', b"data"],
         [b'{"msg": "x", "shape": [1, 1, 1, 1], "dtype": "uint8"}', b"data"],
+        [b'{"msg": "x", "shape": [1000000000000000000000, 1], "dtype": "uint8"}', b"data"],
         [b'{"msg": "' + b"x" * 9000 + b'"}', b"data"],
         [b"[" * 5000, b"data"],
         [b'{"msg": "x"}'],
@@ -115,6 +116,12 @@ def test_opencvs_order_of_colours_becomes_ours(channels: int | None, dtype: str)
     order = [2, 1, 0, 3][:channels] if channels in (3, 4) else slice(None)
     pixels = np.frombuffer(frame.pixels, dtype).reshape(shape)
     assert np.array_equal(pixels, image[..., order] if channels else image)
+
+
+def test_a_name_that_is_no_text_is_written_as_far_as_it_is() -> None:
+    parts = Senders(LIMIT).frame_of([b'{"msg": "left \\ud800"}', b"\xff\xd8"])
+
+    assert decode_frame(parts, LIMIT).header.camera == "left ?"
 
 
 def test_names_of_senders_that_are_made_up_take_bounded_memory() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+
 import cv2
 import numpy as np
 import pytest
@@ -90,3 +92,56 @@ def test_a_header_without_end_is_given_up(filler: bytes) -> None:
 
     with pytest.raises(ImageError, match="frame header"):
         probe(data)
+
+
+def scans(count: int) -> bytes:
+    """Give a progressive JPEG that goes over its image so many times more than it has to."""
+    whole = cv2.imencode(".jpg", np.zeros((16, 16, 3), np.uint8), PROGRESSIVE)[1].tobytes()
+    last = whole[whole.rindex(b"\xff\xda") : -2]
+    return whole[:-2] + last * count + b"\xff\xd9"
+
+
+PROGRESSIVE = (cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
+
+
+def test_a_jpeg_that_goes_over_its_image_without_end_is_refused_before_it_is_decoded() -> None:
+    assert probe(scans(30)).format == "jpeg"
+    with pytest.raises(ImageError, match="more than 64 scans"):
+        probe(scans(100))
+
+
+def test_scans_that_a_comment_pretends_to_hide_are_counted_and_those_inside_one_are_not() -> None:
+    whole = scans(0)
+    scan = whole.index(b"\xff\xda")
+    inside = b"\xff\xfe" + (2 + 200).to_bytes(2, "big") + b"\xff\xda" * 100
+    # The frame header's own bytes, taken for a marker, would hide what follows.
+    at = whole.index(b"\xff\xc2") + 10
+    hidden = scans(100)[:at] + b"\xff\x11\xff" + scans(100)[at + 3 :]
+
+    assert probe(whole[:scan] + inside + whole[scan:]).format == "jpeg"
+    with pytest.raises(ImageError, match="more than 64 scans"):
+        probe(hidden)
+
+
+def test_segments_without_end_behind_the_frame_header_are_given_up() -> None:
+    whole = scans(0)
+    scan = whole.index(b"\xff\xda")
+
+    with pytest.raises(ImageError, match="more than 1024 segments"):
+        probe(whole[:scan] + b"\xff\x01" * 100_000 + whole[scan:])
+
+
+@pytest.mark.parametrize("announced", [1 << 20, 1 << 30, (1 << 32) - 1])
+def test_a_png_whose_chunk_announces_more_than_there_is_is_refused(announced: int) -> None:
+    at = PNG.index(b"IDAT") - 4
+
+    with pytest.raises(ImageError, match="PNG is truncated"):
+        probe(PNG[:at] + announced.to_bytes(4, "big") + PNG[at + 4 :])
+
+
+def test_a_png_of_chunks_without_end_is_given_up() -> None:
+    empty = (b"\0\0\0\0tEXt" + zlib.crc32(b"tEXt").to_bytes(4, "big")) * 70_000
+    at = PNG.index(b"IDAT") - 4
+
+    with pytest.raises(ImageError, match="more than 65536 chunks"):
+        probe(PNG[:at] + empty + PNG[at:])
