@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 import zmq
 
+from benchmarks.others import others_s
 from benchmarks.recording import record
 from benchmarks.station import Line, capacity, jpeg, warm_up
 from edge.camera import Camera
@@ -49,7 +50,6 @@ MOST_OTHERS = 0.1
 FEWEST = 20
 """Frames that a percentile is taken of."""
 
-TICKS = os.sysconf("SC_CLK_TCK")
 STEPS = {
     ("verifying", "loading", "proving"): "verify, load, prove",
     ("shadow",): "shadow",
@@ -178,9 +178,10 @@ def load(line: Line, rate_hz: float, station: int) -> Iterator[Sent]:
                 return
 
     def look() -> None:
-        before, before_s = _others_s(station), time.perf_counter()
+        ours = (station, os.getpid())
+        before, before_s = others_s(ours), time.perf_counter()
         while not ending.wait(SAMPLE_S):
-            now, now_s = _others_s(station), time.perf_counter()
+            now, now_s = others_s(ours), time.perf_counter()
             sent.others.append((now_s, (now - before) / (now_s - before_s)))
             before, before_s = now, now_s
 
@@ -196,18 +197,6 @@ def load(line: Line, rate_hz: float, station: int) -> Iterator[Sent]:
         all_sent.set()
         hearer.join()
         looker.join()
-
-
-def _others_s(station: int) -> float:
-    """CPU time, s, of everything on this machine but the station and this process."""
-    first = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
-    user, nice, system, _, _, irq, softirq = map(int, first[:7])
-    ours = 0
-    for pid in (station, os.getpid()):
-        # The name may hold spaces; what follows it does not.
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        ours += int(fields[11]) + int(fields[12])
-    return (user + nice + system + irq + softirq - ours) / TICKS
 
 
 def _swap(address: str, kind: str, bundle: Path) -> Swap:

@@ -1,0 +1,376 @@
+"""Half an hour under load: memory, file descriptors, threads and latency must stay what they were.
+
+    python -m benchmarks.soak BUNDLE IMAGES [--product NAME] [--minutes 30]
+
+The station runs as its own process with four cameras, a follower, a subscriber that never reads, a
+label queue that evicts all the time, and somebody who asks for its page. This process is all of
+these. What other programs took of the cores is told beside every minute: they slow frames down, and
+a station can do nothing about it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zmq
+
+from benchmarks.others import others_s
+from benchmarks.recording import record
+from benchmarks.station import jpeg
+from benchmarks.swap import FEWEST, SAMPLE_S, Sent
+from edge.camera import Camera, Ticket
+from edge.follow import follow
+from edge.player import find_images, pace
+from examples.demo.line import RunningStation, start_station
+from inspection.verdicts import Verdict
+
+CAMERAS = 4
+LOAD = 0.8
+CAPACITY_FRAMES, IN_FLIGHT = 1500, 8
+LABEL_QUEUE_BYTES = 2 << 20
+WARM_UP_S, MINUTE_S = 60.0, 60.0
+LOOK_EVERY_S = 10.0
+GLANCES, GLANCE_EVERY_S = 5, 0.05
+LAST_VERDICTS_S = 20.0
+
+MOST_GROWTH, MOST_SLOWER = 0.03, 1.2
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What the system says of the station's process.
+
+    Attributes:
+        at_s: When.
+        rss_mib: Resident memory.
+        descriptors: Open files and sockets; like threads the fewest of a few glances, because what
+            is open for a moment, as a part's files in the label queue, is no leak.
+        threads: Of the process.
+    """
+
+    at_s: float
+    rss_mib: float
+    descriptors: int
+    threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class Minute:
+    """Frames that came in one minute after the warm-up.
+
+    Attributes:
+        frames: How many.
+        p50_ms: Camera → verdict.
+        p99_ms: Likewise.
+        quiet_frames: Those that came while other programs took less than a tenth of a core.
+        quiet_p99_ms: Of these; None if they are few.
+        others_cores: What other programs took, on average.
+        rss_mib: Resident memory at the end.
+        descriptors: At every look.
+        threads: At every look.
+    """
+
+    frames: int
+    p50_ms: float
+    p99_ms: float
+    quiet_frames: int
+    quiet_p99_ms: float | None
+    others_cores: float
+    rss_mib: float
+    descriptors: list[int]
+    threads: list[int]
+
+
+class Line:
+    """Four cameras in turn, by one thread.
+
+    Attributes:
+        sent: Times of frames, by the number of the trigger over all cameras.
+    """
+
+    def __init__(self, cameras: Sequence[Camera], frames: Sequence[bytes]) -> None:
+        self.sent = Sent()
+        self._cameras, self._frames = cameras, frames
+
+    def send(self) -> Ticket:
+        """Have the next camera send a frame; a camera never sends the same one twice in turn."""
+        number = len(self.sent.sent_s)
+        self.sent.sent_s[number] = time.perf_counter()
+        frame = self._frames[number % len(self._frames)]
+        return self._cameras[number % CAMERAS].send(frame, part=f"part {number}")
+
+    def hear(self, station: RunningStation, stopping: threading.Event) -> None:
+        """Follow the station and note how long each frame took."""
+        for said in follow(station.verdicts, station.catch_up, 0, stopping=stopping):
+            number = said.seq * CAMERAS + int(said.camera.removeprefix("camera "))
+            self.sent.took_ms[number] = 1e3 * (time.perf_counter() - self.sent.sent_s[number])
+            self.sent.unknown += said.verdict is Verdict.UNKNOWN
+
+    def capacity_hz(self) -> float:
+        """Frames a second when the station never waits for one."""
+        started, under_way = time.perf_counter(), deque[Ticket]()
+        for _ in range(CAPACITY_FRAMES):
+            if len(under_way) == IN_FLIGHT:
+                under_way.popleft().wait()
+            under_way.append(self.send())
+        while under_way:
+            under_way.popleft().wait()
+        return CAPACITY_FRAMES / (time.perf_counter() - started)
+
+
+def main() -> int:
+    """Measure, print, record; 1 when the bar does not hold."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("images", type=Path)
+    parser.add_argument("--product")
+    parser.add_argument("--minutes", type=int, default=30, help="after one of warm-up")
+    args = parser.parse_args()
+    frames = [jpeg(image.path) for image in find_images([args.images])[:64]]
+    budget = ("--label-queue-bytes", LABEL_QUEUE_BYTES)
+    with (
+        tempfile.TemporaryDirectory() as state,
+        start_station(args.bundle, Path(state), *budget, heatmaps=False) as station,
+        _stalled_subscriber(station),
+    ):
+        figures = _soak(station, frames, args.product, args.minutes)
+    account = station.account()
+    figures["station"] = {
+        key: account[key] for key in ("received", "recorded", "published", "unknown", "label_queue")
+    }
+    figures["bar"] = _bar(figures)
+    print(json.dumps(figures, indent=1))
+    print(record("soak", figures))
+    return 0 if all(figures["bar"].values()) else 1
+
+
+def _soak(
+    station: RunningStation, frames: Sequence[bytes], product: str | None, minutes: int
+) -> dict[str, Any]:
+    with ExitStack() as held:
+        names = [f"camera {number}" for number in range(CAMERAS)]
+        cameras = [
+            held.enter_context(Camera(station.cameras, name, product=product)) for name in names
+        ]
+        line = Line(cameras, frames)
+        sent = line.sent
+        held.enter_context(_following(line, station))
+        with _watching_others(sent, station):
+            capacity_hz = line.capacity_hz()
+            others_then = _mean(cores for _, cores in sent.others)
+            rate_hz = LOAD * capacity_hz
+            _say(f"capacity {capacity_hz:.1f} Hz, others took {others_then:.2f} cores")
+            begin_s = time.perf_counter() + WARM_UP_S
+            with _loaded(line, rate_hz):
+                told, looks = _minutes(station, sent, begin_s, minutes)
+        for camera in cameras:
+            camera.close()
+    return {
+        "minutes": minutes,
+        "cameras": CAMERAS,
+        "load": LOAD,
+        "capacity_hz": round(capacity_hz, 1),
+        "others_cores_at_capacity": round(others_then, 2),
+        "rate_hz": round(rate_hz, 1),
+        "sent": len(sent.sent_s),
+        "heard": len(sent.took_ms),
+        "acknowledged": sum(camera.recorded.total() for camera in cameras),
+        "unknown": sent.unknown,
+        **_changes(looks, told),
+        "by_minute": [asdict(minute) for minute in told],
+        "rss_mib": [look.rss_mib for look in looks],
+    }
+
+
+def _minutes(
+    station: RunningStation, sent: Sent, begin_s: float, minutes: int
+) -> tuple[list[Minute], list[Look]]:
+    """Look every ten seconds, and sum up every minute, from the end of the warm-up on."""
+    looks: list[Look] = []
+    told: list[Minute] = []
+    for tick in range(int(minutes * MINUTE_S / LOOK_EVERY_S) + 1):
+        # All of the warm-up is one wait, in which the page is asked for too.
+        _wait_and_ask(station, begin_s + tick * LOOK_EVERY_S)
+        looks.append(_look(station.process.pid))
+        if len(told) < (looks[-1].at_s - begin_s) // MINUTE_S:
+            told.append(_minute(sent, looks, begin_s + len(told) * MINUTE_S))
+            _say(f"minute {len(told)}: {told[-1]}")
+    return told, looks
+
+
+def _wait_and_ask(station: RunningStation, until_s: float) -> None:
+    """Ask for the page and the metrics, as a person and Prometheus would, and wait."""
+    while True:
+        for path in ("metrics", "status.json"):
+            with urllib.request.urlopen(f"http://{station.http}/{path}", timeout=10) as answer:
+                answer.read()
+        left_s = until_s - time.perf_counter()
+        time.sleep(max(0.0, min(left_s, LOOK_EVERY_S)))
+        if left_s <= LOOK_EVERY_S:
+            return
+
+
+def _look(pid: int) -> Look:
+    found = []
+    for _ in range(GLANCES):
+        fields = dict(
+            line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+        )
+        found.append((len(os.listdir(f"/proc/{pid}/fd")), int(fields["Threads"])))
+        time.sleep(GLANCE_EVERY_S)
+    rss_mib = round(int(fields["VmRSS"].split()[0]) / 1024, 2)
+    descriptors, threads = (min(each) for each in zip(*found, strict=True))
+    return Look(time.perf_counter(), rss_mib, descriptors, threads)
+
+
+def _minute(sent: Sent, looks: Sequence[Look], begin_s: float) -> Minute:
+    end_s = begin_s + MINUTE_S
+    # Both dictionaries grow meanwhile; those of the minute are complete, or late.
+    all_sent, took_ms = dict(sent.sent_s), dict(sent.took_ms)
+    everyone = [
+        took_ms[number]
+        for number, at in all_sent.items()
+        if begin_s <= at < end_s and number in took_ms
+    ]
+    quiet = Sent(all_sent, took_ms, others=list(sent.others)).between(begin_s, end_s)
+    those = [look for look in looks if begin_s <= look.at_s]
+    return Minute(
+        len(everyone),
+        _percentile(everyone, 50),
+        _percentile(everyone, 99),
+        len(quiet),
+        _percentile(quiet, 99) if len(quiet) >= 5 * FEWEST else None,
+        round(_mean(cores for at, cores in sent.others if begin_s <= at < end_s), 2),
+        those[-1].rss_mib,
+        [look.descriptors for look in those],
+        [look.threads for look in those],
+    )
+
+
+def _changes(looks: Sequence[Look], told: Sequence[Minute]) -> dict[str, Any]:
+    """Compare every look with the first, and the last minute with the first."""
+    first, last = told[0], told[-1]
+    before = looks[0].rss_mib
+    farthest = max((look.rss_mib - before for look in looks), key=abs)
+    quiet = None
+    if first.quiet_p99_ms is not None and last.quiet_p99_ms is not None:
+        quiet = round(last.quiet_p99_ms / first.quiet_p99_ms, 3)
+    return {
+        "rss_change_percent": round(100 * farthest / before, 2),
+        "descriptors": sorted({look.descriptors for look in looks}),
+        "threads": sorted({look.threads for look in looks}),
+        "p99_ratio": round(last.p99_ms / first.p99_ms, 3),
+        "quiet_p99_ratio": quiet,
+    }
+
+
+def _bar(figures: dict[str, Any]) -> dict[str, bool]:
+    """Say of each demand whether it holds."""
+    return {
+        "every frame has one verdict, heard and acknowledged": figures["sent"]
+        == figures["heard"]
+        == figures["acknowledged"]
+        == figures["station"]["recorded"],
+        "resident memory within 3 %": abs(figures["rss_change_percent"]) <= 100 * MOST_GROWTH,
+        "file descriptors constant": len(figures["descriptors"]) == 1,
+        "threads constant": len(figures["threads"]) == 1,
+        "p99 of the last minute within 20 % of the first": figures["p99_ratio"] <= MOST_SLOWER,
+    }
+
+
+@contextmanager
+def _stalled_subscriber(station: RunningStation) -> Iterator[None]:
+    """Subscribe to everything and read nothing."""
+    with zmq.Context() as context, context.socket(zmq.SUB) as stalled:
+        for option, value in ((zmq.RCVHWM, 1), (zmq.RCVBUF, 4096), (zmq.LINGER, 0)):
+            stalled.setsockopt(option, value)
+        stalled.subscribe(b"")
+        stalled.connect(station.verdicts)
+        yield
+
+
+@contextmanager
+def _following(line: Line, station: RunningStation) -> Iterator[None]:
+    """Hear verdicts in a thread, at the end until there is one for every frame."""
+    stopping = threading.Event()
+    thread = threading.Thread(target=line.hear, args=(station, stopping))
+    thread.start()
+    try:
+        yield
+        until_s = time.monotonic() + LAST_VERDICTS_S
+        while len(line.sent.took_ms) < len(line.sent.sent_s) and time.monotonic() < until_s:
+            time.sleep(SAMPLE_S)
+    finally:
+        stopping.set()
+        thread.join()
+
+
+@contextmanager
+def _loaded(line: Line, rate_hz: float) -> Iterator[None]:
+    """Send at a steady rate, in a thread, until the end."""
+    ending = threading.Event()
+
+    def send() -> None:
+        for _ in pace(rate_hz):
+            if ending.is_set():
+                return
+            line.send()
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        yield
+    finally:
+        ending.set()
+        thread.join()
+
+
+@contextmanager
+def _watching_others(sent: Sent, station: RunningStation) -> Iterator[None]:
+    """Note what other programs take, in a thread, until the end."""
+    ending, ours = threading.Event(), (station.process.pid, os.getpid())
+
+    def look() -> None:
+        before, before_s = others_s(ours), time.perf_counter()
+        while not ending.wait(SAMPLE_S):
+            now, now_s = others_s(ours), time.perf_counter()
+            sent.others.append((now_s, (now - before) / (now_s - before_s)))
+            before, before_s = now, now_s
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield
+    finally:
+        ending.set()
+        thread.join()
+
+
+def _percentile(values: Sequence[float], q: float) -> float:
+    return round(float(np.percentile(values, q)), 2)
+
+
+def _mean(values: Iterator[float]) -> float:
+    return float(np.mean(list(values) or [0.0]))
+
+
+def _say(text: str) -> None:
+    print(time.strftime("%H:%M:%S"), text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
