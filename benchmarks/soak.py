@@ -191,6 +191,7 @@ def _soak(
         "acknowledged": sum(camera.recorded.total() for camera in cameras),
         "unknown": sent.unknown,
         **_changes(looks, told),
+        "quiet_p99_ms_by_third": _thirds(sent, begin_s, minutes * MINUTE_S / 3),
         "by_minute": [asdict(minute) for minute in told],
         "rss_mib": [look.rss_mib for look in looks],
     }
@@ -253,7 +254,7 @@ def _minute(sent: Sent, looks: Sequence[Look], begin_s: float) -> Minute:
         _percentile(everyone, 50),
         _percentile(everyone, 99),
         len(quiet),
-        _percentile(quiet, 99) if len(quiet) >= 5 * FEWEST else None,
+        _quiet_p99(quiet),
         round(_mean(cores for at, cores in sent.others if begin_s <= at < end_s), 2),
         those[-1].rss_mib,
         [look.descriptors for look in those],
@@ -276,6 +277,16 @@ def _changes(looks: Sequence[Look], told: Sequence[Minute]) -> dict[str, Any]:
         "p99_ratio": round(last.p99_ms / first.p99_ms, 3),
         "quiet_p99_ratio": quiet,
     }
+
+
+def _thirds(sent: Sent, begin_s: float, third_s: float) -> list[float | None]:
+    """p99 of frames that had the machine to themselves, in each third of the run."""
+    thirds = [begin_s + number * third_s for number in range(3)]
+    return [_quiet_p99(sent.between(each, each + third_s)) for each in thirds]
+
+
+def _quiet_p99(quiet: Sequence[float]) -> float | None:
+    return _percentile(quiet, 99) if len(quiet) >= 5 * FEWEST else None
 
 
 def _bar(figures: dict[str, Any]) -> dict[str, bool]:

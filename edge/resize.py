@@ -2,11 +2,53 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from math import gcd
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from inspection.preprocessing import Preprocessing, ResizePass, prepare
+
+LARGE_PX = 1 << 19
+"""Smaller frames take less than 1 ms: they are not worth a second thread."""
+
+SPARSE = 61
+"""Every so many rows and columns tell most colour frames in 4 µs."""
+
+
+class Resizer:
+    """Brings frames to their canvas, large ones with the help of a thread of its own.
+
+    The canvas is `prepare_frame`'s, bit for bit, and so the one that the bundle was made with. The
+    thread ends with this object. Any one thread may ask at a time.
+    """
+
+    def __init__(self) -> None:
+        self._helper = ThreadPoolExecutor(1, "resize")
+        # Begun here, because a thread stays as nice as the one that begins it.
+        self._helper.submit(int).result()
+
+    def canvas_of(self, image: NDArray[np.uint8], spec: Preprocessing) -> NDArray[np.uint8]:
+        """Bring an (H, W, 3) RGB frame to its canvas; may be the image itself."""
+        if image.shape[0] * image.shape[1] < LARGE_PX:
+            return prepare_frame(image, spec)
+        grey = _grey(image)
+        if grey is None:
+            return prepare(image, spec, self._resize)
+        canvas = prepare(grey, spec, self._resize)
+        return np.asarray(cv2.cvtColor(canvas, cv2.COLOR_GRAY2RGB), np.uint8)
+
+    def _resize(self, image: NDArray[np.uint8], step: ResizePass) -> NDArray[np.uint8]:
+        rows, source_rows = _halves(image.shape[0], step)
+        if not rows:
+            return _resize(image, step)
+        made = np.empty((step.height_px, step.width_px, *image.shape[2:]), np.uint8)
+        upper = self._helper.submit(_shrink, image[:source_rows], made[:rows])
+        _shrink(image[source_rows:], made[rows:])
+        upper.result()
+        return made
 
 
 def prepare_frame(image: NDArray[np.uint8], spec: Preprocessing) -> NDArray[np.uint8]:
@@ -17,3 +59,41 @@ def prepare_frame(image: NDArray[np.uint8], spec: Preprocessing) -> NDArray[np.u
 def _resize(image: NDArray[np.uint8], step: ResizePass) -> NDArray[np.uint8]:
     filter_ = cv2.INTER_AREA if step.shrinks else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(image, (step.width_px, step.height_px), interpolation=filter_))
+
+
+def _shrink(image: NDArray[np.uint8], made: NDArray[np.uint8]) -> None:
+    """Fill `made`, whole rows of a contiguous array."""
+    cv2.resize(image, made.shape[1::-1], dst=made, interpolation=cv2.INTER_AREA)
+
+
+def _halves(height_px: int, step: ResizePass) -> tuple[int, int]:
+    """Say where a pass can be cut without any pixel changing.
+
+    A row of the result has to begin where a row of the image does, and the weights of the lower
+    half have to be the same floats as without the cut: OpenCV multiplies the row's number with the
+    ratio of heights, which is exact for a ratio of few binary digits.
+
+    Returns:
+        Rows of the result in the upper half, and rows of the image that they are made of; 0, 0 if
+        the pass cannot be cut.
+    """
+    whole = gcd(height_px, step.height_px)
+    rows = step.height_px // whole
+    ratio = 1.0 / (step.height_px / height_px)  # OpenCV's way
+    exact = rows & (rows - 1) == 0 and ratio * rows == height_px // whole
+    if not step.shrinks or whole < 2 or not exact:
+        return 0, 0
+    return whole // 2 * rows, whole // 2 * (height_px // whole)
+
+
+def _grey(image: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
+    """Give the (H, W) channel that an (H, W, 3) image repeats; None if it is in colour.
+
+    A third of the work is left: 2.0 ms of 4.5 for 1080p, and finding out takes 0.3.
+    """
+    few = image[::SPARSE, ::SPARSE]
+    if (few != few[:, :, :1]).any():
+        return None
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    again = cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)
+    return np.asarray(grey, np.uint8) if cv2.norm(image, again, cv2.NORM_INF) == 0 else None
