@@ -40,7 +40,7 @@ from inspection.verdicts import Verdict
 
 CAMERAS = 4
 LOAD = 0.8
-CAPACITY_FRAMES, IN_FLIGHT = 1500, 8
+CAPACITY_FRAMES, FRAMES_AT_THE_END, IN_FLIGHT = 1500, 500, 8
 LABEL_QUEUE_BYTES = 2 << 20
 WARM_UP_S, MINUTE_S = 60.0, 60.0
 LOOK_EVERY_S = 10.0
@@ -120,16 +120,16 @@ class Line:
             self.sent.took_ms[number] = 1e3 * (time.perf_counter() - self.sent.sent_s[number])
             self.sent.unknown += said.verdict is Verdict.UNKNOWN
 
-    def capacity_hz(self) -> float:
+    def capacity_hz(self, frames: int) -> float:
         """Frames a second when the station never waits for one."""
         started, under_way = time.perf_counter(), deque[Ticket]()
-        for _ in range(CAPACITY_FRAMES):
+        for _ in range(frames):
             if len(under_way) == IN_FLIGHT:
                 under_way.popleft().wait()
             under_way.append(self.send())
         while under_way:
             under_way.popleft().wait()
-        return CAPACITY_FRAMES / (time.perf_counter() - started)
+        return frames / (time.perf_counter() - started)
 
 
 def main() -> int:
@@ -170,13 +170,14 @@ def _soak(
         sent = line.sent
         held.enter_context(_following(line, station))
         with _watching_others(sent, station):
-            capacity_hz = line.capacity_hz()
+            capacity_hz = line.capacity_hz(CAPACITY_FRAMES)
             others_then = _mean(cores for _, cores in sent.others)
             rate_hz = LOAD * capacity_hz
             _say(f"capacity {capacity_hz:.1f} Hz, others took {others_then:.2f} cores")
             begin_s = time.perf_counter() + WARM_UP_S
             with _loaded(line, rate_hz):
                 told, looks = _minutes(station, sent, begin_s, minutes)
+            at_the_end_hz = line.capacity_hz(FRAMES_AT_THE_END)
         for camera in cameras:
             camera.close()
     return {
@@ -184,6 +185,7 @@ def _soak(
         "cameras": CAMERAS,
         "load": LOAD,
         "capacity_hz": round(capacity_hz, 1),
+        "capacity_at_the_end_hz": round(at_the_end_hz, 1),
         "others_cores_at_capacity": round(others_then, 2),
         "rate_hz": round(rate_hz, 1),
         "sent": len(sent.sent_s),
