@@ -22,7 +22,9 @@ from benchmarks.sections import (
     frame_checks,
     frames,
     half_precision,
+    overhead,
     peers,
+    soak,
     station,
     swap,
     systems,
@@ -53,6 +55,8 @@ SECTIONS: tuple[tuple[str, str, Callable[[dict[str, Any]], str]], ...] = (
     ("Bank scan", "bank_scan", bank_scan.section),
     ("Frames that cannot be judged", "frame_checks", frame_checks.section),
     ("Station", "station", station.section),
+    ("Overhead of a 1080p frame", "overhead", overhead.section),
+    ("Soak", "soak", soak.section),
     ("Swap", "swap", swap.section),
 )
 

@@ -152,7 +152,7 @@ def main() -> int:
     figures["station"] = {
         key: account[key] for key in ("received", "recorded", "published", "unknown", "label_queue")
     }
-    figures["bar"] = _bar(figures)
+    figures["bar"] = bar(figures)
     print(json.dumps(figures, indent=1))
     print(record("soak", figures))
     return 0 if all(figures["bar"].values()) else 1
@@ -192,7 +192,7 @@ def _soak(
         "heard": len(sent.took_ms),
         "acknowledged": sum(camera.recorded.total() for camera in cameras),
         "unknown": sent.unknown,
-        **_changes(looks, told),
+        **changes(looks, told),
         "quiet_p99_ms_by_third": _thirds(sent, begin_s, minutes * MINUTE_S / 3),
         "by_minute": [asdict(minute) for minute in told],
         "rss_mib": [look.rss_mib for look in looks],
@@ -264,7 +264,7 @@ def _minute(sent: Sent, looks: Sequence[Look], begin_s: float) -> Minute:
     )
 
 
-def _changes(looks: Sequence[Look], told: Sequence[Minute]) -> dict[str, Any]:
+def changes(looks: Sequence[Look], told: Sequence[Minute]) -> dict[str, Any]:
     """Compare every look with the first, and the last minute with the first."""
     first, last = told[0], told[-1]
     before = looks[0].rss_mib
@@ -291,7 +291,7 @@ def _quiet_p99(quiet: Sequence[float]) -> float | None:
     return _percentile(quiet, 99) if len(quiet) >= 5 * FEWEST else None
 
 
-def _bar(figures: dict[str, Any]) -> dict[str, bool]:
+def bar(figures: dict[str, Any]) -> dict[str, bool]:
     """Say of each demand whether it holds."""
     return {
         "every frame has one verdict, heard and acknowledged": figures["sent"]
