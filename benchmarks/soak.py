@@ -176,8 +176,11 @@ def _soak(
             _say(f"capacity {capacity_hz:.1f} Hz, others took {others_then:.2f} cores")
             begin_s = time.perf_counter() + WARM_UP_S
             with _loaded(line, rate_hz):
-                told, looks = _minutes(station, sent, begin_s, minutes)
+                looks = _looks(station, sent, begin_s, minutes)
             at_the_end_hz = line.capacity_hz(FRAMES_AT_THE_END)
+        # Only now, because the last frames of a minute are heard in the next.
+        begins = [begin_s + number * MINUTE_S for number in range(minutes)]
+        told = [_minute(sent, looks, each) for each in begins]
         for camera in cameras:
             camera.close()
     return {
@@ -199,20 +202,17 @@ def _soak(
     }
 
 
-def _minutes(
-    station: RunningStation, sent: Sent, begin_s: float, minutes: int
-) -> tuple[list[Minute], list[Look]]:
-    """Look every ten seconds, and sum up every minute, from the end of the warm-up on."""
+def _looks(station: RunningStation, sent: Sent, begin_s: float, minutes: int) -> list[Look]:
+    """Look every ten seconds from the end of the warm-up on, and say how it goes."""
     looks: list[Look] = []
-    told: list[Minute] = []
     for tick in range(int(minutes * MINUTE_S / LOOK_EVERY_S) + 1):
         # All of the warm-up is one wait, in which the page is asked for too.
         _wait_and_ask(station, begin_s + tick * LOOK_EVERY_S)
         looks.append(_look(station.process.pid))
-        if len(told) < (looks[-1].at_s - begin_s) // MINUTE_S:
-            told.append(_minute(sent, looks, begin_s + len(told) * MINUTE_S))
-            _say(f"minute {len(told)}: {told[-1]}")
-    return told, looks
+        minute, is_whole = divmod(tick * LOOK_EVERY_S, MINUTE_S)
+        if minute and not is_whole:
+            _say(f"minute {minute:g}: {_minute(sent, looks, begin_s + (minute - 1) * MINUTE_S)}")
+    return looks
 
 
 def _wait_and_ask(station: RunningStation, until_s: float) -> None:
@@ -242,15 +242,14 @@ def _look(pid: int) -> Look:
 
 def _minute(sent: Sent, looks: Sequence[Look], begin_s: float) -> Minute:
     end_s = begin_s + MINUTE_S
-    # Both dictionaries grow meanwhile; those of the minute are complete, or late.
-    all_sent, took_ms = dict(sent.sent_s), dict(sent.took_ms)
+    all_sent, took_ms = dict(sent.sent_s), dict(sent.took_ms)  # both may grow meanwhile
     everyone = [
         took_ms[number]
         for number, at in all_sent.items()
         if begin_s <= at < end_s and number in took_ms
     ]
     quiet = Sent(all_sent, took_ms, others=list(sent.others)).between(begin_s, end_s)
-    those = [look for look in looks if begin_s <= look.at_s]
+    those = [look for look in looks if begin_s <= look.at_s <= end_s + 1.0]
     return Minute(
         len(everyone),
         _percentile(everyone, 50),
