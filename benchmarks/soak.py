@@ -18,7 +18,6 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
@@ -32,15 +31,17 @@ from benchmarks.others import others_s
 from benchmarks.recording import record
 from benchmarks.station import jpeg
 from benchmarks.swap import FEWEST, SAMPLE_S, Sent
-from edge.camera import Camera, Ticket
+from edge.camera import Camera
 from edge.follow import follow
-from edge.player import find_images, pace
+from edge.player import find_images
 from examples.demo.line import RunningStation, start_station
 from inspection.verdicts import Verdict
 
 CAMERAS = 4
 LOAD = 0.8
-CAPACITY_FRAMES, FRAMES_AT_THE_END, IN_FLIGHT = 1500, 500, 8
+FIRST_SCORE_S, SCORES = 0.1, 50
+"""What a score is taken to last at first, and over how many it is averaged."""
+
 LABEL_QUEUE_BYTES = 2 << 20
 WARM_UP_S, MINUTE_S = 60.0, 60.0
 LOOK_EVERY_S = 10.0
@@ -100,18 +101,20 @@ class Line:
 
     Attributes:
         sent: Times of frames, by the number of the trigger over all cameras.
+        score_s: How long the scorer takes for a frame by now.
     """
 
     def __init__(self, cameras: Sequence[Camera], frames: Sequence[bytes]) -> None:
         self.sent = Sent()
+        self.score_s = FIRST_SCORE_S
         self._cameras, self._frames = cameras, frames
 
-    def send(self) -> Ticket:
+    def send(self) -> None:
         """Have the next camera send a frame; a camera never sends the same one twice in turn."""
         number = len(self.sent.sent_s)
         self.sent.sent_s[number] = time.perf_counter()
         frame = self._frames[number % len(self._frames)]
-        return self._cameras[number % CAMERAS].send(frame, part=f"part {number}")
+        self._cameras[number % CAMERAS].send(frame, part=f"part {number}")
 
     def hear(self, station: RunningStation, stopping: threading.Event) -> None:
         """Follow the station and note how long each frame took."""
@@ -119,17 +122,8 @@ class Line:
             number = said.seq * CAMERAS + int(said.camera.removeprefix("camera "))
             self.sent.took_ms[number] = 1e3 * (time.perf_counter() - self.sent.sent_s[number])
             self.sent.unknown += said.verdict is Verdict.UNKNOWN
-
-    def capacity_hz(self, frames: int) -> float:
-        """Frames a second when the station never waits for one."""
-        started, under_way = time.perf_counter(), deque[Ticket]()
-        for _ in range(frames):
-            if len(under_way) == IN_FLIGHT:
-                under_way.popleft().wait()
-            under_way.append(self.send())
-        while under_way:
-            under_way.popleft().wait()
-        return frames / (time.perf_counter() - started)
+            score_s = said.latency_ms.get("score", 1e3 * self.score_s) / 1e3
+            self.score_s += (score_s - self.score_s) / SCORES
 
 
 def main() -> int:
@@ -138,7 +132,7 @@ def main() -> int:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("images", type=Path)
     parser.add_argument("--product")
-    parser.add_argument("--minutes", type=int, default=30, help="after one of warm-up")
+    parser.add_argument("--minutes", type=int, default=30, help="with one of warm-up")
     args = parser.parse_args()
     frames = [jpeg(image.path) for image in find_images([args.images])[:64]]
     budget = ("--label-queue-bytes", LABEL_QUEUE_BYTES)
@@ -147,7 +141,7 @@ def main() -> int:
         start_station(args.bundle, Path(state), *budget, heatmaps=False) as station,
         _stalled_subscriber(station),
     ):
-        figures = _soak(station, frames, args.product, args.minutes)
+        figures = _soak(station, frames, args.product, args.minutes - 1)
     account = station.account()
     figures["station"] = {
         key: account[key] for key in ("received", "recorded", "published", "unknown", "label_queue")
@@ -170,14 +164,9 @@ def _soak(
         sent = line.sent
         held.enter_context(_following(line, station))
         with _watching_others(sent, station):
-            capacity_hz = line.capacity_hz(CAPACITY_FRAMES)
-            others_then = _mean(cores for _, cores in sent.others)
-            rate_hz = LOAD * capacity_hz
-            _say(f"capacity {capacity_hz:.1f} Hz, others took {others_then:.2f} cores")
             begin_s = time.perf_counter() + WARM_UP_S
-            with _loaded(line, rate_hz):
+            with _loaded(line):
                 looks = _looks(station, sent, begin_s, minutes)
-            at_the_end_hz = line.capacity_hz(FRAMES_AT_THE_END)
         # Only now, because the last frames of a minute are heard in the next.
         begins = [begin_s + number * MINUTE_S for number in range(minutes)]
         told = [_minute(sent, looks, each) for each in begins]
@@ -187,10 +176,6 @@ def _soak(
         "minutes": minutes,
         "cameras": CAMERAS,
         "load": LOAD,
-        "capacity_hz": round(capacity_hz, 1),
-        "capacity_at_the_end_hz": round(at_the_end_hz, 1),
-        "others_cores_at_capacity": round(others_then, 2),
-        "rate_hz": round(rate_hz, 1),
         "sent": len(sent.sent_s),
         "heard": len(sent.took_ms),
         "acknowledged": sum(camera.recorded.total() for camera in cameras),
@@ -332,15 +317,20 @@ def _following(line: Line, station: RunningStation) -> Iterator[None]:
 
 
 @contextmanager
-def _loaded(line: Line, rate_hz: float) -> Iterator[None]:
-    """Send at a steady rate, in a thread, until the end."""
+def _loaded(line: Line) -> Iterator[None]:
+    """Send in a thread until the end, so that the scorer is busy for a share of the time.
+
+    A rate that is measured once is another load as soon as other programs take the cores.
+    """
     ending = threading.Event()
 
     def send() -> None:
-        for _ in pace(rate_hz):
-            if ending.is_set():
-                return
+        next_s = time.perf_counter()
+        while not ending.is_set():
             line.send()
+            # What could not be sent in time is not made up for.
+            next_s = max(next_s + line.score_s / LOAD, time.perf_counter())
+            time.sleep(max(0.0, next_s - time.perf_counter()))
 
     thread = threading.Thread(target=send)
     thread.start()

@@ -19,7 +19,7 @@ class Resizer:
     """Brings frames to their canvas, large ones with the help of a thread of its own.
 
     The canvas is `prepare_frame`'s, bit for bit, and so the one that the bundle was made with. The
-    thread ends with this object. Any one thread may ask at a time.
+    thread ends with this object. Any thread may ask.
     """
 
     def __init__(self) -> None:
