@@ -10,11 +10,10 @@ def section(result: dict[str, Any]) -> str:
     machine, station = result["machine"], result["station"]
     thirds = ", ".join(_or_few(each) for each in result["quiet_p99_ms_by_third"])
     lines = [
-        f"{result['cameras']} acknowledged cameras at {result['load']:.0%} of the capacity, {result['rate_hz']} of {result['capacity_hz']} frames a second of "
-        f"256 × 256 px, for {result['minutes']} minutes after one of warm-up; {machine['cores']} cores ({machine['cpu']}), ONNX Runtime {machine['onnxruntime']}. "
-        "Cameras, a follower and a subscriber that never reads are another process on the same cores; page and metrics are fetched every 10 s; the label queue "
-        f"evicts all the time ({station['label_queue']['stored']:,} parts stored, {station['label_queue']['evicted']:,} evicted). The capacity was measured while "
-        f"other programs took {result['others_cores_at_capacity']} cores; at the end it was {result['capacity_at_the_end_hz']}.",
+        f"{result['cameras']} acknowledged cameras send 256 × 256 px for {result['minutes']} minutes after one of warm-up, so often that the scorer is busy for "
+        f"{result['load']:.0%} of the time, whatever others leave it; {machine['cores']} cores ({machine['cpu']}), ONNX Runtime {machine['onnxruntime']}. Cameras, a "
+        "follower and a subscriber that never reads are another process on the same cores; page and metrics are fetched every 10 s; the label queue evicts all "
+        f"the time ({station['label_queue']['stored']:,} parts stored, {station['label_queue']['evicted']:,} evicted).",
         "",
         "| after the warm-up | figure | bar | holds |",
         "|---|--:|--:|---|",
