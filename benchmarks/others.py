@@ -3,10 +3,35 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+SAMPLE_S = 0.5
 TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@contextmanager
+def watching_others(found: list[tuple[float, float]], station: int) -> Iterator[None]:
+    """Note at what times others have taken how many cores, in a thread, until the end."""
+    ending, ours = threading.Event(), (station, os.getpid())
+
+    def look() -> None:
+        before, before_s = others_s(ours), time.perf_counter()
+        while not ending.wait(SAMPLE_S):
+            now, now_s = others_s(ours), time.perf_counter()
+            found.append((now_s, (now - before) / (now_s - before_s)))
+            before, before_s = now, now_s
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield
+    finally:
+        ending.set()
+        thread.join()
 
 
 def others_s(ours: Sequence[int]) -> float:

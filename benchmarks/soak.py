@@ -20,17 +20,17 @@ import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import zmq
 
-from benchmarks.others import others_s
+from benchmarks.others import SAMPLE_S, watching_others
 from benchmarks.recording import record
+from benchmarks.soak_figures import MINUTE_S, Look, bar, changes, minute_of, thirds
 from benchmarks.station import jpeg
-from benchmarks.swap import FEWEST, SAMPLE_S, Sent
+from benchmarks.swap import Sent
 from edge.camera import Camera
 from edge.follow import follow
 from edge.player import find_images
@@ -48,57 +48,10 @@ FILLING, NO_PRODUCT = MOST_PARTS, "nothing that the bundle knows"
 """Frames at the start, answered without a score. What a station remembers is bounded, and takes
 13 MiB when it is full: parts, times of stages, verdicts for a subscriber that does not read."""
 
-WARM_UP_S, MINUTE_S = 60.0, 60.0
+WARM_UP_S = 60.0
 LOOK_EVERY_S = 10.0
 GLANCES, GLANCE_EVERY_S = 5, 0.05
 LAST_VERDICTS_S = 20.0
-
-MOST_GROWTH, MOST_SLOWER = 0.03, 1.2
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """What the system says of the station's process.
-
-    Attributes:
-        at_s: When.
-        rss_mib: Resident memory.
-        descriptors: Open files and sockets; like threads the fewest of a few glances, because what
-            is open for a moment, as a part's files in the label queue, is no leak.
-        threads: Of the process.
-    """
-
-    at_s: float
-    rss_mib: float
-    descriptors: int
-    threads: int
-
-
-@dataclass(frozen=True, slots=True)
-class Minute:
-    """Frames that came in one minute after the warm-up.
-
-    Attributes:
-        frames: How many.
-        p50_ms: Camera → verdict.
-        p99_ms: Likewise.
-        quiet_frames: Those that came while other programs took less than a tenth of a core.
-        quiet_p99_ms: Of these; None if they are few.
-        others_cores: What other programs took, on average.
-        rss_mib: Resident memory at the end.
-        descriptors: At every look.
-        threads: At every look.
-    """
-
-    frames: int
-    p50_ms: float
-    p99_ms: float
-    quiet_frames: int
-    quiet_p99_ms: float | None
-    others_cores: float
-    rss_mib: float
-    descriptors: list[int]
-    threads: list[int]
 
 
 class Line:
@@ -179,14 +132,14 @@ def _soak(
         line = Line(cameras, frames)
         sent = line.sent
         held.enter_context(_following(line, station))
-        with _watching_others(sent, station):
+        with watching_others(sent.others, station.process.pid):
             line.fill()
             begin_s = time.perf_counter() + WARM_UP_S
             with _loaded(line):
                 looks = _looks(station, sent, begin_s, minutes)
         # Only now, because the last frames of a minute are heard in the next.
         begins = [begin_s + number * MINUTE_S for number in range(minutes)]
-        told = [_minute(sent, looks, each) for each in begins]
+        told = [minute_of(sent, looks, each) for each in begins]
         for camera in cameras:
             camera.close()
     return {
@@ -198,7 +151,7 @@ def _soak(
         "acknowledged": sum(camera.recorded.total() for camera in cameras),
         "unknown": sent.unknown,
         **changes(looks, told),
-        "quiet_p99_ms_by_third": _thirds(sent, begin_s, minutes * MINUTE_S / 3),
+        "quiet_p99_ms_by_third": thirds(sent, begin_s, minutes * MINUTE_S / 3),
         "by_minute": [asdict(minute) for minute in told],
         "rss_mib": [look.rss_mib for look in looks],
     }
@@ -213,7 +166,7 @@ def _looks(station: RunningStation, sent: Sent, begin_s: float, minutes: int) ->
         looks.append(_look(station.process.pid))
         minute, is_whole = divmod(tick * LOOK_EVERY_S, MINUTE_S)
         if minute and not is_whole:
-            _say(f"minute {minute:g}: {_minute(sent, looks, begin_s + (minute - 1) * MINUTE_S)}")
+            _say(f"minute {minute:g}: {minute_of(sent, looks, begin_s + (minute - 1) * MINUTE_S)}")
     return looks
 
 
@@ -240,70 +193,6 @@ def _look(pid: int) -> Look:
     rss_mib = round(int(fields["VmRSS"].split()[0]) / 1024, 2)
     descriptors, threads = (min(each) for each in zip(*found, strict=True))
     return Look(time.perf_counter(), rss_mib, descriptors, threads)
-
-
-def _minute(sent: Sent, looks: Sequence[Look], begin_s: float) -> Minute:
-    end_s = begin_s + MINUTE_S
-    all_sent, took_ms = dict(sent.sent_s), dict(sent.took_ms)  # both may grow meanwhile
-    everyone = [
-        took_ms[number]
-        for number, at in all_sent.items()
-        if begin_s <= at < end_s and number in took_ms
-    ]
-    quiet = Sent(all_sent, took_ms, others=list(sent.others)).between(begin_s, end_s)
-    those = [look for look in looks if begin_s <= look.at_s <= end_s + 1.0]
-    return Minute(
-        len(everyone),
-        _percentile(everyone, 50),
-        _percentile(everyone, 99),
-        len(quiet),
-        _quiet_p99(quiet),
-        round(_mean(cores for at, cores in sent.others if begin_s <= at < end_s), 2),
-        those[-1].rss_mib,
-        [look.descriptors for look in those],
-        [look.threads for look in those],
-    )
-
-
-def changes(looks: Sequence[Look], told: Sequence[Minute]) -> dict[str, Any]:
-    """Compare every look with the first, and the last minute with the first."""
-    first, last = told[0], told[-1]
-    before = looks[0].rss_mib
-    farthest = max((look.rss_mib - before for look in looks), key=abs)
-    quiet = None
-    if first.quiet_p99_ms is not None and last.quiet_p99_ms is not None:
-        quiet = round(last.quiet_p99_ms / first.quiet_p99_ms, 3)
-    return {
-        "rss_change_percent": round(100 * farthest / before, 2),
-        "descriptors": sorted({look.descriptors for look in looks}),
-        "threads": sorted({look.threads for look in looks}),
-        "p99_ratio": round(last.p99_ms / first.p99_ms, 3),
-        "quiet_p99_ratio": quiet,
-    }
-
-
-def _thirds(sent: Sent, begin_s: float, third_s: float) -> list[float | None]:
-    """p99 of frames that had the machine to themselves, in each third of the run."""
-    thirds = [begin_s + number * third_s for number in range(3)]
-    return [_quiet_p99(sent.between(each, each + third_s)) for each in thirds]
-
-
-def _quiet_p99(quiet: Sequence[float]) -> float | None:
-    return _percentile(quiet, 99) if len(quiet) >= 5 * FEWEST else None
-
-
-def bar(figures: dict[str, Any]) -> dict[str, bool]:
-    """Say of each demand whether it holds."""
-    return {
-        "every frame has one verdict, heard and acknowledged": figures["sent"]
-        == figures["heard"]
-        == figures["acknowledged"]
-        == figures["station"]["recorded"],
-        "resident memory within 3 %": abs(figures["rss_change_percent"]) <= 100 * MOST_GROWTH,
-        "file descriptors constant": len(figures["descriptors"]) == 1,
-        "threads constant": len(figures["threads"]) == 1,
-        "p99 of the last minute within 20 % of the first": figures["p99_ratio"] <= MOST_SLOWER,
-    }
 
 
 @contextmanager
@@ -356,35 +245,6 @@ def _loaded(line: Line) -> Iterator[None]:
     finally:
         ending.set()
         thread.join()
-
-
-@contextmanager
-def _watching_others(sent: Sent, station: RunningStation) -> Iterator[None]:
-    """Note what other programs take, in a thread, until the end."""
-    ending, ours = threading.Event(), (station.process.pid, os.getpid())
-
-    def look() -> None:
-        before, before_s = others_s(ours), time.perf_counter()
-        while not ending.wait(SAMPLE_S):
-            now, now_s = others_s(ours), time.perf_counter()
-            sent.others.append((now_s, (now - before) / (now_s - before_s)))
-            before, before_s = now, now_s
-
-    thread = threading.Thread(target=look)
-    thread.start()
-    try:
-        yield
-    finally:
-        ending.set()
-        thread.join()
-
-
-def _percentile(values: Sequence[float], q: float) -> float:
-    return round(float(np.percentile(values, q)), 2)
-
-
-def _mean(values: Iterator[float]) -> float:
-    return float(np.mean(list(values) or [0.0]))
 
 
 def _say(text: str) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.soak import Look, Minute, bar, changes
+from benchmarks.soak_figures import Look, Minute, bar, changes
 
 LOOKS = [Look(10.0 * tick, 200.0 + tick, 50, 17) for tick in range(5)]
 MINUTES = [
