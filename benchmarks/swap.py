@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 import threading
@@ -28,6 +27,7 @@ from typing import Any
 import numpy as np
 import zmq
 
+from benchmarks.others import SAMPLE_S, watching_others
 from benchmarks.recording import record
 from benchmarks.station import Line, capacity, jpeg, warm_up
 from edge.camera import Camera
@@ -41,7 +41,6 @@ LOAD = 0.6
 STEADY_S = 10.0
 TERMS = Terms(shadow_frames=100, shadow_s=60.0, probation_s=2.0, margin=1.0)
 LOOK_S = 0.5
-SAMPLE_S = 0.5
 SETTLES_S = 3.0
 MOST_OTHERS = 0.1
 """Cores that other programs may take."""
@@ -49,7 +48,6 @@ MOST_OTHERS = 0.1
 FEWEST = 20
 """Frames that a percentile is taken of."""
 
-TICKS = os.sysconf("SC_CLK_TCK")
 STEPS = {
     ("verifying", "loading", "proving"): "verify, load, prove",
     ("shadow",): "shadow",
@@ -177,37 +175,17 @@ def load(line: Line, rate_hz: float, station: int) -> Iterator[Sent]:
             elif said is None and all_sent.is_set():
                 return
 
-    def look() -> None:
-        before, before_s = _others_s(station), time.perf_counter()
-        while not ending.wait(SAMPLE_S):
-            now, now_s = _others_s(station), time.perf_counter()
-            sent.others.append((now_s, (now - before) / (now_s - before_s)))
-            before, before_s = now, now_s
-
     sender, hearer = threading.Thread(target=send), threading.Thread(target=hear)
-    looker = threading.Thread(target=look)
-    for thread in (sender, hearer, looker):
-        thread.start()
-    try:
-        yield sent
-    finally:
-        ending.set()
-        sender.join()
-        all_sent.set()
-        hearer.join()
-        looker.join()
-
-
-def _others_s(station: int) -> float:
-    """CPU time, s, of everything on this machine but the station and this process."""
-    first = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
-    user, nice, system, _, _, irq, softirq = map(int, first[:7])
-    ours = 0
-    for pid in (station, os.getpid()):
-        # The name may hold spaces; what follows it does not.
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        ours += int(fields[11]) + int(fields[12])
-    return (user + nice + system + irq + softirq - ours) / TICKS
+    with watching_others(sent.others, station):
+        for thread in (sender, hearer):
+            thread.start()
+        try:
+            yield sent
+        finally:
+            ending.set()
+            sender.join()
+            all_sent.set()
+            hearer.join()
 
 
 def _swap(address: str, kind: str, bundle: Path) -> Swap:

@@ -22,6 +22,7 @@ from edge.device_heads import HeadsShape, open_heads
 from edge.intake import FrameShape
 from edge.lane import Model
 from edge.outcome import NoScoreError
+from edge.resize import is_repeated, repeated
 from edge.scorer import Answer, Question, Scored, check_same_trunk, route_of
 from edge.slot import Slot, open_slot
 from edge.streams import DeviceHangsError, DeviceMemoryError, Event, Stream
@@ -93,7 +94,8 @@ class GpuScorer:
 
     def question(self, image: NDArray[np.uint8], product: str | None) -> Question:
         """Leave the frame as it is: it is resized on the GPU. See `Scorer`."""
-        return Question(image, False, product)
+        pixels = repeated(image[:, :, 0]) if is_repeated(image) else image
+        return Question(pixels, False, product)
 
     def submit(self, questions: Sequence[Question]) -> None:
         """See `Scorer`.

@@ -27,9 +27,11 @@ MOST_FACTS_OF_A_PART = 256
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """The verdict of a camera's newest frame of a part."""
+    """The verdict of a camera's newest frame of a part: thousands are kept, so no model."""
 
-    said: PartVerdict
+    verdict: Verdict
+    station_seq: int
+    bundle: str
     session: str
     seq: int
     place: int
@@ -88,10 +90,17 @@ class RecentVerdicts:
             self._places += 1
             name = (message.camera, message.session, message.seq)
             place = part.open.pop(name, self._places)
-            said = PartVerdict(
-                verdict=message.verdict, station_seq=message.station_seq, bundle=message.bundle
+            if not part.open:
+                part.open = {}  # one that was emptied keeps its room: 170 bytes a part
+            seen = _Seen(
+                message.verdict,
+                message.station_seq,
+                message.bundle,
+                message.session,
+                message.seq,
+                place,
+                self._clock(),
             )
-            seen = _Seen(said, message.session, message.seq, place, self._clock())
             before = part.seen.get(message.camera)
             if before is None and part.facts >= MOST_FACTS_OF_A_PART:
                 part.is_overfull = True
@@ -130,7 +139,11 @@ class RecentVerdicts:
             if part.is_overfull:
                 return _rejected(question, "too many frames of this part", {})
             fresh = {
-                camera: seen.said for camera, seen in part.seen.items() if seen.at_ns >= oldest_ns
+                camera: PartVerdict(
+                    verdict=seen.verdict, station_seq=seen.station_seq, bundle=seen.bundle
+                )
+                for camera, seen in part.seen.items()
+                if seen.at_ns >= oldest_ns
             }
             under_way = {camera for camera, _, _ in part.open}
         needed = question.cameras or tuple(sorted({*fresh, *under_way}))
@@ -172,7 +185,7 @@ def _is_newer(seen: _Seen, before: _Seen) -> bool:
         return seen.place > before.place
     if seen.seq != before.seq:
         return seen.seq > before.seq
-    return before.said.verdict is Verdict.PASS
+    return before.verdict is Verdict.PASS
 
 
 def _missing(

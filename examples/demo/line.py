@@ -50,6 +50,8 @@ class RunningStation:
     process: subprocess.Popen[str]
     cameras: str
     verdicts: str
+    catch_up: str
+    http: str
     said: list[str] = field(default_factory=list)
 
     def account(self) -> dict[str, Any]:
@@ -76,27 +78,41 @@ def tool(name: str, *words: object) -> None:
 
 
 @contextmanager
-def start_station(bundle: Path, state: Path, *, heatmaps: bool = True) -> Iterator[RunningStation]:
+def start_station(
+    bundle: Path, state: Path, *settings: object, heatmaps: bool = True
+) -> Iterator[RunningStation]:
     """Run `dualbank-edge run` until the block ends, then stop it as systemd would: SIGTERM.
+
+    Args:
+        bundle: To be judged by.
+        state: Its folder.
+        settings: More words of the command.
+        heatmaps: Whether to publish them.
 
     Raises:
         StationError: It does not get ready.
     """
     ports = iter(_free_ports(6))
     words = ["run", "--bundle", bundle, "--state-dir", state, "--json"]
-    addresses = {}
+    addresses = {"http": f"127.0.0.1:{next(ports)}"}
     for each in ("cameras", "frames", "verdicts", "catch-up", "reject"):
         addresses[each] = f"tcp://127.0.0.1:{next(ports)}"
-        words += [f"--{each}", addresses[each]]
-    words += ["--http", f"127.0.0.1:{next(ports)}"]
-    words += ["--publish-heatmaps"] if heatmaps else []
+    for each, address in addresses.items():
+        words += [f"--{each}", address]
+    words += [*settings, *(["--publish-heatmaps"] if heatmaps else [])]
     process = subprocess.Popen(
         [_command("dualbank-edge"), *map(str, words)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    station = RunningStation(process, addresses["cameras"], addresses["verdicts"])
+    station = RunningStation(
+        process,
+        cameras=addresses["cameras"],
+        verdicts=addresses["verdicts"],
+        catch_up=addresses["catch-up"],
+        http=addresses["http"],
+    )
     try:
         _wait_until_ready(process)
         yield station

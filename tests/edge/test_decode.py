@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edge.decode import decode
 from edge.outcome import NoScoreError
-from edge.resize import prepare_frame
+from edge.resize import is_repeated, prepare_frame
 from inspection.messages import Frame, FrameHeader
 from inspection.preprocessing import TOLERANCE_LEVELS, Preprocessing, prepare, resize_exactly
 from inspection.verdicts import Reason
@@ -70,6 +70,26 @@ def test_a_jpeg_comes_out_in_rgb_order() -> None:
 
     assert decoded[16, 16, 0] > 200
     assert decoded[16, 16, 2] < 50
+
+
+@pytest.mark.parametrize("encoding", ["jpeg", "png", "raw"])
+def test_the_channels_of_a_grey_frame_are_one(encoding: str) -> None:
+    grey = np.ascontiguousarray(RGB[:, :, 0])
+    pixels = grey.tobytes() if encoding == "raw" else encode(encoding.replace("e", ""), grey)
+
+    decoded = decode(frame_of(pixels, encoding, shape=[13, 31]), LIMIT)
+
+    assert decoded.shape == (13, 31, 3)
+    assert is_repeated(decoded)
+
+
+@pytest.mark.parametrize("encoding", ["png", "raw"])
+def test_a_grey_frame_with_a_side_that_is_too_short_is_refused(encoding: str) -> None:
+    grey = np.zeros((7, 31), np.uint8)
+    pixels = grey.tobytes() if encoding == "raw" else encode(encoding, grey)
+
+    with pytest.raises(NoScoreError, match="at least 8 px"):
+        decode(frame_of(pixels, encoding, shape=[7, 31]), LIMIT)
 
 
 def test_zeros_after_the_end_of_an_image_are_padding() -> None:

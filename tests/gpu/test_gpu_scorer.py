@@ -122,6 +122,15 @@ def test_a_frame_is_resized_on_the_gpu_as_on_the_cpu(scoring, tiny_bundle):
     assert np.abs(canvas.astype(int) - ours).max() <= 1
 
 
+def test_a_grey_frame_goes_up_with_three_channels_of_its_own(scoring, tiny_bundle):
+    grey = np.broadcast_to(bad_frame("bolt", 2)[:, :, :1], (32, 32, 3))
+
+    question = scoring(tiny_bundle).question(grey, "bolt")
+
+    assert np.array_equal(question.pixels, grey)
+    assert question.pixels.flags.c_contiguous, "numpy copies what is not 60 times slower"
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
 def test_a_batch_is_what_its_frames_are_alone(any_schedule, scoring, tiny_bundle, count):
     scorer = scoring(tiny_bundle)
