@@ -41,7 +41,6 @@ from edge.sockets import StationSockets
 from edge.sources import LedgerState
 from edge.stages import Stages
 from edge.workers import Ready
-from inspection.bundle import Bundle
 from inspection.errors import StationError
 from inspection.verdicts import Reason
 from inspection.wire import Buffer
@@ -179,10 +178,6 @@ class Station:
     def self_test(self, timeout_s: float) -> bool | None:
         """Have a golden frame scored among the others; any one thread may ask. See `SelfTest`."""
         return self._self_test.ask(self.scorer, timeout_s)
-
-    def offer(self, bundle: Bundle) -> None:
-        """Let another bundle take over between two frames; any thread may ask. See `Scorer`."""
-        self.scorer.offer(bundle)
 
     def check(self) -> None:
         """After the end, tell whether everything was answered.

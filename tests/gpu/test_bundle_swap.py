@@ -191,7 +191,7 @@ def test_a_station_swaps_under_load_and_every_verdict_names_its_bank(
         for i in range(40):
             camera.send(FRAME)
             if i == 20:
-                station.offer(new)
+                station.scorer.offer(new)
         while station.scorer.bundle is not new:
             camera.send(FRAME)
             time.sleep(0.002)  # a camera of 500 Hz
