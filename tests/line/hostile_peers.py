@@ -425,9 +425,10 @@ class Subscriber(Peer):
     def _messages(self) -> list[bytes]:
         chance = self.chance
         kind = chance.randrange(8)
-        count = min(self.target - self.sent, 5000 if kind == 0 else 400)
-        if kind == 0:  # beyond what the station keeps: it sends every listener away
-            return [b"\x01" + chance.randbytes(12) for _ in range(count)]
+        if kind == 0 or self.sent == 0:
+            # Beyond what the station keeps: it sends every listener away.
+            return [b"\x01" + chance.randbytes(12) for _ in range(5000)]
+        count = min(self.target - self.sent, 400)
         made = []
         for _ in range(count):
             topic = chance.randbytes(chance.choice((0, 1, 5, 40, 590)))

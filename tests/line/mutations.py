@@ -430,5 +430,6 @@ def framing(chance: random.Random) -> bytes:
     if kind == 1:
         return b"\x06" + struct.pack(">Q", chance.choice(ANNOUNCED_SIZES))
     if kind == 2:
-        return bytes([0xF8 | chance.randrange(8)]) + chance.randbytes(40)
+        # Flags that there are not, and a length that does not come: nothing of it is a message.
+        return bytes([0xF8 | chance.randrange(8), 200]) + chance.randbytes(40)
     return part(chance.randbytes(100), more=True)[: chance.randrange(1, 60)]
