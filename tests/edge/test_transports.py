@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -175,7 +176,7 @@ def test_a_full_backlog_keeps_what_its_policy_says(
         flood(station, "fast", 20)
         flood(station, "slow", 1)
         while station.health.report()["received"] < 21:
-            pass
+            time.sleep(0.002)
         scorer.let.set()
 
     said = ledger(tmp_path)
@@ -196,7 +197,7 @@ def test_blocking_makes_plain_cameras_wait_and_loses_nothing(
         for each in senders:
             each.start()
         while station.health.report()["received"] < 6:
-            pass
+            time.sleep(0.002)
         held = station.health.report()["received"]
         scorer.let.set()
         for each in senders:
@@ -215,7 +216,7 @@ def test_a_deadline_of_the_station_holds_for_frames_that_name_none(
     with running(tiny_bundle, tmp_path, scorer, deadline_ms=1.0, backlog_frames=64) as station:
         flood(station, "any", 3)
         while station.health.report()["received"] < 3:
-            pass
+            time.sleep(0.002)
         threading.Event().wait(0.05)
         scorer.let.set()
 
