@@ -21,8 +21,8 @@ class Look:
     Attributes:
         at_s: When.
         rss_mib: Resident memory.
-        descriptors: Open files and sockets; like threads the fewest of a few glances, because what
-            is open for a moment, as a part's files in the label queue, is no leak.
+        descriptors: Open files and sockets; like threads the fewest of a few glances: a part's
+            files in the label queue are open for a moment.
         threads: Of the process.
     """
 
@@ -83,7 +83,11 @@ def minute_of(sent: Sent, looks: Sequence[Look], begin_s: float) -> Minute:
 
 
 def changes(looks: Sequence[Look], told: Sequence[Minute]) -> dict[str, Any]:
-    """Compare every look with the first, and the last minute with the first."""
+    """Compare every look with the first, and the last minute with the first.
+
+    Of descriptors and threads the fewest of each minute count: what stays open is a leak, and what
+    a disk that is busy keeps open for a second is none.
+    """
     first, last = told[0], told[-1]
     before = looks[0].rss_mib
     farthest = max((look.rss_mib - before for look in looks), key=abs)
@@ -92,8 +96,8 @@ def changes(looks: Sequence[Look], told: Sequence[Minute]) -> dict[str, Any]:
         quiet = round(last.quiet_p99_ms / first.quiet_p99_ms, 3)
     return {
         "rss_change_percent": round(100 * farthest / before, 2),
-        "descriptors": sorted({look.descriptors for look in looks}),
-        "threads": sorted({look.threads for look in looks}),
+        "descriptors": sorted({min(minute.descriptors) for minute in told}),
+        "threads": sorted({min(minute.threads) for minute in told}),
         "p99_ratio": round(last.p99_ms / first.p99_ms, 3),
         "quiet_p99_ratio": quiet,
     }

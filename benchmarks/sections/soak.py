@@ -47,8 +47,8 @@ def _demands(result: dict[str, Any]) -> list[tuple[str, str, str]]:
             "equal",
         ),
         ("largest change of resident memory, %", f"{result['rss_change_percent']:+}", "within 3"),
-        ("file descriptors", _all(result["descriptors"]), "constant"),
-        ("threads", _all(result["threads"]), "constant"),
+        ("file descriptors, fewest of each minute", _all(result["descriptors"]), "constant"),
+        ("threads, likewise", _all(result["threads"]), "constant"),
         ("p99 of the last minute / of the first", str(result["p99_ratio"]), "≤ 1.2"),
     ]
 

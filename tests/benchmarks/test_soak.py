@@ -9,9 +9,13 @@ import pytest
 from benchmarks.soak_figures import Look, Minute, bar, changes
 
 LOOKS = [Look(10.0 * tick, 200.0 + tick, 50, 17) for tick in range(5)]
-MINUTES = [
-    Minute(1000, 20.0, p99_ms, 0, None, 0.5, 200.0, [50], [17]) for p99_ms in (50.0, 90.0, 60.0)
-]
+
+
+def minute_of(p99_ms: float, descriptors: list[int], threads: list[int]) -> Minute:
+    return Minute(1000, 20.0, p99_ms, 0, None, 0.5, 200.0, descriptors, threads)
+
+
+MINUTES = [minute_of(p99_ms, [50, 51, 50], [17]) for p99_ms in (50.0, 90.0, 60.0)]
 COUNTS: dict[str, Any] = dict.fromkeys(("sent", "heard", "acknowledged"), 3000) | {
     "station": {"recorded": 3000}
 }
@@ -26,8 +30,8 @@ def test_a_run_on_every_limit_holds() -> None:
     [
         pytest.param([*LOOKS, Look(60.0, 206.1, 50, 17)], MINUTES, {}, id="memory"),
         pytest.param([*LOOKS, Look(60.0, 193.9, 50, 17)], MINUTES, {}, id="less memory"),
-        pytest.param([*LOOKS, Look(60.0, 200.0, 51, 17)], MINUTES, {}, id="descriptors"),
-        pytest.param([*LOOKS, Look(60.0, 200.0, 50, 18)], MINUTES, {}, id="threads"),
+        pytest.param(LOOKS, [*MINUTES, minute_of(60.0, [52, 51], [17])], {}, id="descriptors"),
+        pytest.param(LOOKS, [*MINUTES, minute_of(60.0, [50], [18])], {}, id="threads"),
         pytest.param(LOOKS, MINUTES[:2], {}, id="p99"),
         pytest.param(LOOKS, MINUTES, {"heard": 2999}, id="a verdict that nobody heard"),
     ],
