@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as failures
 
 from edge.outcome import NoScoreError
-from edge.resize import Resizer
+from edge.resize import prepare_frame
 from edge.scorer import Answer, Question, Scored, check_same_trunk, route_of
 from inspection.bundle import ANY_PRODUCT, FULL, TRUNK, Bundle, Feeds, Route
 from inspection.errors import BundleError
@@ -63,12 +63,11 @@ class OnnxScorer:
         if bundle.route(None).category is None:
             self._trunk = _load(bundle, TRUNK, options, {"frames"}, {"patch_features"})
         self.bundle = bundle
-        self._resizer = Resizer()
         self._answers: deque[list[Answer]] = deque()
 
     def canvas_of(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Bring an (H, W, 3) uint8 frame to its canvas."""
-        return self._resizer.canvas_of(image, self.bundle.preprocessing)
+        return prepare_frame(image, self.bundle.preprocessing)
 
     def question(self, image: NDArray[np.uint8], product: str | None) -> Question:
         """Resize the frame. See `Scorer`."""

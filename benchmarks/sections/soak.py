@@ -25,7 +25,8 @@ def section(result: dict[str, Any]) -> str:
         ),
         "",
         "The machine is shared, and what other programs take is missing here. p99 of the frames that came while they took less than a tenth of a core, by thirds "
-        f"of the run: {thirds} ms.",
+        f"of the run: {thirds} ms (–: too few of them). The ratio of p99 says something only where minutes had the machine alike: see the cores of others. What a "
+        "station remembers is bounded, and is filled before the warm-up by frames of a product that nobody knows: they are UNKNOWN.",
         "",
         "| minute | frames | p50, ms | p99, ms | p99 of quiet frames, ms | quiet frames | cores of others | resident, MiB | descriptors | threads |",
         "|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
