@@ -12,7 +12,9 @@ from tests.line.fault_run import holds, run, small_disk
 
 
 def test_every_trigger_is_recorded_once_whatever_dies(tmp_path: Path) -> None:
-    faults = {"station": 2, "camera": 3, "swap": 1}
+    # No swap: how long one takes depends on the machine, and the frames may be over before. See
+    # `test_swap`.
+    faults = {"station": 2, "camera": 3}
     (tmp_path / "state").mkdir()
 
     figures = run(tmp_path, 3000, faults)
