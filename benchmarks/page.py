@@ -77,7 +77,7 @@ two, batches, every stage alone, and the host's share, with the trunk in torch. 
 saturation; on an H200, from pixels to verdict in under 1 ms (p50) at N = 16,384, p99 under twice that. Counted without a GPU: once a shape is known a frame takes one graph launch,
 three waits and three marks, and allocates nothing, on host or device, over 1,000 frames.
 
-Memory of 250 images of each of 20 categories."""
+Memory of 250 images of each of 20 categories. A soak of 30 minutes, a swap and the overhead of a frame on a machine that nobody else uses."""
 
 
 def main() -> int:
