@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections import Counter
 from pathlib import Path
 
 import cv2
@@ -75,14 +74,12 @@ def test_imagezmq_senders_that_publish_are_heard(tiny_bundle: Bundle, tmp_path: 
             for seed in itertools.count():
                 for name, sender in zip(("left", "right"), senders, strict=True):
                     sender.send_image(name, bgr(good_frame("nut", seed=seed)))
-                heard = Counter(each.camera for each in ledger(tmp_path))
-                if set(heard) == {"left", "right"}:
+                scored = {each.camera for each in ledger(tmp_path) if each.score is not None}
+                if scored == {"left", "right"}:
                     break
     finally:
         for sender in senders:
             sender.close()
-
-    assert {each.verdict.value for each in ledger(tmp_path)} <= {"PASS", "REVIEW", "FAIL"}
 
 
 @pytest.mark.parametrize(
