@@ -7,18 +7,17 @@ those that wait.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from typing import Protocol
 
 import zmq
 
+from edge.bell import Bell
 from edge.health import Clock, Health, is_milestone
 from edge.questions import Questions
 from edge.recent import RecentVerdicts
@@ -111,8 +110,7 @@ class Answers:
         self._clock = clock
         self._stopping = threading.Event()
         self._questions = Questions(recent, clock)
-        self._lock = threading.Lock()
-        self._wake: int | None = None
+        self._bell: Bell | None = None
 
     def work(self, ready: Ready) -> None:
         """Answer until stopped; then every question that waits is REJECT.
@@ -124,16 +122,15 @@ class Answers:
             self._open_reader() as reader,
             self._sockets.open("catch_up") as (catch_up, self.catch_up_address),
             self._sockets.open("reject") as (reject, self.reject_address),
-            self._awake() as woken,
+            self._woken() as bell,
         ):
             ready()
             poller = zmq.Poller()
-            for each in (catch_up, reject, woken):
+            for each in (catch_up, reject, bell):
                 poller.register(each, zmq.POLLIN)
             while not self._stopping.is_set():
                 asked = dict(poller.poll(self._questions.patience_ms(IDLE_MS)))
-                if woken in asked:
-                    os.read(woken, 4096)
+                bell.hush()
                 for envelope, answer in self._questions.settled():
                     _send(reject, [*envelope, pack(answer)])
                 if reject in asked:
@@ -199,28 +196,23 @@ class Answers:
     # How a verdict wakes the thread.
 
     @contextmanager
-    def _awake(self) -> Iterator[int]:
-        """Hold the pipe that is written when a part changes, and listen for that."""
-        woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            self._wake = wake
+    def _woken(self) -> Iterator[Bell]:
+        """Hold the bell that is rung when a part changes, and listen for that."""
+        with closing(Bell()) as bell:
+            self._bell = bell
             self._recent.listen(self._part_changed)
-            yield woken
-        finally:
-            self._recent.listen(None)
-            with self._lock:
-                self._wake = None
-            os.close(woken)
-            os.close(wake)
+            try:
+                yield bell
+            finally:
+                self._recent.listen(None)
 
     def _part_changed(self, part: str) -> None:
         if self._questions.note(part):
             self._ring()
 
     def _ring(self) -> None:
-        with self._lock, contextlib.suppress(BlockingIOError):  # full: it is awake already
-            if self._wake is not None:
-                os.write(self._wake, b"!")
+        if self._bell is not None:
+            self._bell.ring()
 
 
 def _answer_of(request: CatchUpRequest, reader: Reader) -> tuple[CatchUpAnswer, list[bytes]]:

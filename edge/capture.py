@@ -9,11 +9,11 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
-from socket import socketpair
 
 import zmq
 
 from edge.admission import Incoming, Origin
+from edge.bell import Bell
 from edge.health import Clock
 from edge.sockets import StationSockets
 from inspection.wire import Buffer
@@ -49,10 +49,8 @@ class Capture:
         self._poller = zmq.Poller()
         self._held: set[str] = set()
         self._answers: deque[tuple[Origin, list[Buffer]]] = deque()
-        self._bell, self._ear = socketpair()
-        self._bell.setblocking(False)
-        self._ear.setblocking(False)
-        self._poller.register(self._ear, zmq.POLLIN)
+        self._bell = Bell()
+        self._poller.register(self._bell, zmq.POLLIN)
 
     def add(self, transport: str, opened: zmq.Socket[bytes], address: str) -> None:
         """Take over a socket that is bound or connected."""
@@ -111,16 +109,12 @@ class Capture:
     def tell(self, origin: Origin, parts: list[Buffer]) -> None:
         """Answer whoever a frame came from; any thread may, and never waits."""
         self._answers.append((origin, parts))
-        try:
-            self._bell.send(b"!")
-        except BlockingIOError:
-            return  # it has been rung often enough
+        self._bell.ring()
 
     def close(self) -> None:
         """Send the last answers, and give the sockets back to whoever opened them."""
         self._send_answers()
         self._bell.close()
-        self._ear.close()
 
     def _receive(self, transport: str) -> Incoming:
         parts: list[Buffer] = []
@@ -137,15 +131,12 @@ class Capture:
                 return Incoming(Origin(transport, envelope[0] if envelope else None), parts)
 
     def _send_answers(self) -> None:
+        self._bell.hush()  # before it is looked: what comes meanwhile rings again
         while self._answers:
             origin, parts = self._answers.popleft()
             envelope = [origin.peer or b"", b""][: _ENVELOPE[origin.transport]]
             # A ROUTER drops what is for a camera that has gone or does not read: it will ask.
             self._sockets[origin.transport].send_multipart([*envelope, *parts])
-        try:
-            self._ear.recv(4096)
-        except BlockingIOError:
-            return
 
 
 # What comes before the message: who sends it, and for REQ an empty part.

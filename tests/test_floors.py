@@ -95,7 +95,7 @@ EDGE = {
     ),
     "tools": named(
         """
-        access addresses admission backlog bank_rows bank_scan batches bridges.latest
+        access addresses admission backlog bank_rows bank_scan batches bell bridges.latest
         bridges.levels bridges.serving bundle_folder bundle_store catch_up decode device
         device_bank device_heads device_pixels findings first_bundle frame_archive
         gpu_looks graphs health imagezmq_senders intake kernels.arguments kernels.binary

@@ -13,13 +13,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zmq
 from numpy.typing import NDArray
 
 from edge import pipeline
+from edge.admission import Incoming
 from edge.ledger_table import FILE
 from edge.onnx_scorer import OnnxScorer
 from edge.outcome import NoScoreError
 from edge.pipeline import Station
+from edge.reception import Reception
 from edge.scorer import Answer, Question, Scored
 from edge.settings import StationSettings
 from inspection.bundle import Bundle
@@ -29,6 +32,7 @@ from tests.bundles import bad_frame, good_frame
 from tests.edge.ledgers import messages_in
 from tests.edge.open_station import open_station
 from tests.line.free_addresses import FREE_ADDRESSES
+from tests.line.hostile import PIXELS, header
 from tests.line.push_camera import PushCamera
 
 
@@ -227,3 +231,38 @@ def test_a_frame_without_a_product_gets_the_verdict_of_the_one_it_looks_like(
     assert [row[:3] for row in unnamed] == [row[:3] for row in named]
     assert [row[3] for row in named] == [None, None]
     assert all("judged as 'nut'" in row[3] for row in unnamed)
+
+
+def test_frames_are_recorded_although_the_thread_of_the_cameras_has_died(
+    tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let = threading.Event()
+
+    def waits(_: int) -> float:
+        let.wait(20)
+        return 0.0
+
+    taken: list[Incoming] = []
+    take = Reception.take
+
+    def dies_on_the_third(reception: Reception, incoming: Incoming) -> None:
+        if len(taken) == 2:
+            raise ZeroDivisionError("nobody foresaw this")
+        taken.append(incoming)
+        take(reception, incoming)
+
+    monkeypatch.setattr(Reception, "take", dies_on_the_third)
+    with running(tiny_bundle, tmp_path, waits) as it:
+        address = it.addresses["cameras"]
+        with zmq.Context() as owner, owner.socket(zmq.DEALER) as camera:
+            camera.setsockopt(zmq.LINGER, 0)
+            camera.connect(address)
+            for _ in range(3):
+                camera.send_multipart([header(camera="c"), PIXELS])
+            it.wait()  # until it has died, with two frames under way
+        let.set()
+
+    with pytest.raises(StationError, match="nobody foresaw this"):
+        it.check()
+    assert [verdict for verdict, _ in said(tmp_path)] == ["PASS", "PASS"]
+    assert it.health.report()["unaccounted"] == 0
