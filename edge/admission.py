@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from inspection.camera_messages import Credit, Hello
+from inspection.camera_messages import Credit, Hello, encode_acknowledgement
 from inspection.messages import decode_verdict_record
 from inspection.wire import Buffer, FrameName
 
@@ -24,6 +24,17 @@ class Origin:
 
     transport: str
     peer: bytes | None = None
+
+    def acknowledgement(self, record: bytes) -> list[Buffer] | None:
+        """Say that a frame's verdict is recorded; None where nobody is told.
+
+        Args:
+            record: The verdict, packed. An imageZMQ sender waits for a reply of one part, and
+                expects no more of it.
+        """
+        if self.peer is None:
+            return None
+        return [b"OK"] if self.transport == "imagezmq" else encode_acknowledgement(record)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +93,6 @@ class Admission:
     def __init__(self) -> None:
         self._under_way: dict[tuple[str, str, int], _UnderWay] = {}
         self._lock = threading.Lock()
-
-    def __len__(self) -> int:
-        return len(self._under_way)
 
     def admit(
         self, name: FrameName, digest: str | None, origin: Origin, records: Records

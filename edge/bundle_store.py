@@ -19,6 +19,7 @@ from typing import BinaryIO, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from edge.bundle_folder import open_bundle, verify_files
+from edge.state_dir import sync_folder, write_synced
 from inspection.bundle import Bundle, digest
 from inspection.control_messages import Terms
 from inspection.errors import BundleError, StationError
@@ -111,8 +112,8 @@ class BundleStore:
                 (partial / "files").mkdir()
                 for entry in files.values():
                     _copy(source, entry, partial, between)
-                _write(partial / MANIFEST, data)
-                _sync_folder(partial / "files")
+                write_synced(partial / MANIFEST, data)
+                sync_folder(partial / "files")
                 # Parts that contradict each other are found here, before it has its name.
                 open_bundle(partial)
         except OSError as error:
@@ -171,9 +172,9 @@ class BundleStore:
         partial = path.with_name(f"{RECORD}.partial")
         try:
             self._state_dir.mkdir(parents=True, exist_ok=True)
-            _write(partial, record.model_dump_json(indent=1).encode() + b"\n")
+            write_synced(partial, record.model_dump_json(indent=1).encode() + b"\n")
             os.replace(partial, path)
-            _sync_folder(self._state_dir)
+            sync_folder(self._state_dir)
         except OSError as error:
             raise StationError(f"cannot record in {path} which bundle runs: {error}") from error
 
@@ -184,11 +185,11 @@ class BundleStore:
         partial.mkdir(parents=True)
         try:
             yield partial
-            _sync_folder(partial)
+            sync_folder(partial)
             # A damaged one of this name may be there; whoever runs it has read what it needs.
             shutil.rmtree(kept, ignore_errors=True)
             partial.rename(kept)
-            _sync_folder(self._folder)
+            sync_folder(self._folder)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
@@ -270,18 +271,3 @@ def _is_whole(folder: Path) -> bool:
         return verify_files(open_bundle(folder)) > 0
     except BundleError:
         return False
-
-
-def _write(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -14,7 +14,7 @@ import zmq
 
 from edge.health import is_milestone
 from edge.sockets import connect, context, socket
-from inspection.messages import VERDICT_TOPIC, VerdictMessage, decode_verdict
+from inspection.messages import VerdictMessage, decode_verdict_record
 from inspection.station_messages import CatchUpRequest, decode_catch_up_answer
 from inspection.wire import Buffer, MessageError, pack
 
@@ -160,7 +160,7 @@ def read_record(data: Buffer) -> Record:
     Raises:
         MessageError: Not a verdict of this version.
     """
-    message = decode_verdict([VERDICT_TOPIC, data])
+    message = decode_verdict_record(data)
     return Record(message, hashlib.sha256(data).digest())
 
 

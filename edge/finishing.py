@@ -22,7 +22,6 @@ from edge.settings import StationSettings
 from edge.sockets import StationSockets
 from edge.workers import Ready
 from inspection.bundle import Bundle
-from inspection.camera_messages import acknowledgement_of
 from inspection.verdicts import Reason
 from inspection.wire import Buffer, pack
 
@@ -137,7 +136,7 @@ class Finish:
         if message.reason is not Reason.NAME_REUSED:
             # A camera that has connected again in the meantime is told under its new name.
             origin = told.admission.settle(receipt.name) or origin
-        if (answer := acknowledgement_of(entry.record, origin.peer, origin.transport)) is not None:
+        if (answer := origin.acknowledgement(entry.record)) is not None:
             told.tell(origin, answer)
         if finding is None:
             return

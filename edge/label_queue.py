@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import json
 import logging
-import os
 import shutil
 import threading
 from collections import deque
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 
 from edge.backlog import Backlog
 from edge.health import is_milestone
+from edge.state_dir import sync_folder, write_synced
 from inspection.errors import StationError
 from inspection.messages import Frame, VerdictMessage
 from inspection.wire import Buffer
@@ -239,21 +239,10 @@ def _write_folder(parent: Path, name: str, files: dict[str, Buffer]) -> None:
     try:
         half_made.mkdir()
         for file, data in files.items():
-            with (half_made / file).open("wb") as opened:
-                opened.write(data)
-                opened.flush()
-                os.fsync(opened.fileno())
-        _sync_folder(half_made)
+            write_synced(half_made / file, data)
+        sync_folder(half_made)
         half_made.rename(parent / name)
-        _sync_folder(parent)
+        sync_folder(parent)
     except OSError:
         shutil.rmtree(half_made, ignore_errors=True)
         raise
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -25,7 +25,7 @@ from inspection.messages import (
     VERDICT_TOPIC,
     HeatmapHeader,
     VerdictMessage,
-    decode_verdict,
+    decode_verdict_record,
     encode_heatmap,
 )
 from inspection.station_messages import LAST_TOPIC, Heartbeat, encode_heartbeat
@@ -115,7 +115,7 @@ class Publisher:
         Raises:
             MessageError: Not a verdict.
         """
-        self._remember(decode_verdict([LAST_TOPIC, record]).camera, record)
+        self._remember(decode_verdict_record(record).camera, record)
 
     def tend(self) -> None:
         """Send the heartbeat if it is due, and last values to who has just come.

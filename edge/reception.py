@@ -19,7 +19,6 @@ from edge.outcome import Arrival, Receipt
 from edge.settings import StationSettings
 from inspection.camera_messages import (
     MOST_OPEN,
-    acknowledgement_of,
     decode_hello,
     encode_acknowledgement,
     encode_credit,
@@ -207,9 +206,8 @@ class Reception:
             )
             return False
         self._health.count("redelivered")
-        origin = receipt.origin
-        if record and (told := acknowledgement_of(record, origin.peer, origin.transport)):
-            self._cameras.tell(origin, told)
+        if record and (told := receipt.origin.acknowledgement(record)):
+            self._cameras.tell(receipt.origin, told)
         return False
 
     def _put(self, arrival: Arrival) -> None:

@@ -27,7 +27,7 @@ from edge.relay import RelayScorer
 from edge.scorer import Scorer
 from edge.settings import SettingsError, StationSettings, plain_addresses
 from edge.sockets import StationSockets, context
-from edge.sources import LatestSwap, LedgerState, Model, StatusSources
+from edge.sources import LatestSwap, Model, StatusSources
 from edge.stages import Stages
 from edge.standby import open_scorer
 from edge.state_dir import hold_state_dir, private_files
@@ -130,9 +130,6 @@ def _sources(settings: StationSettings, station: Station, swapping: Swapping) ->
         bundle = station.scorer.bundle
         return Model(bundle.id, bundle.bank_id, station.scorer.name)
 
-    def ledger() -> LedgerState | None:
-        return station.ledger_state
-
     def swap() -> LatestSwap:
         state = swapping.desk.state()
         return LatestSwap(
@@ -148,7 +145,7 @@ def _sources(settings: StationSettings, station: Station, swapping: Swapping) ->
         state_dir=settings.state_dir,
         health=station.health,
         model=model,
-        ledger=ledger,
+        ledger=lambda: station.ledger_state,
         labels=station.labels.report,
         swap=swap,
         stopping=station.is_stopping,

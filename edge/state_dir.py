@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from inspection.errors import StationError
+from inspection.wire import Buffer
 
 LOCK = "lock"
 
@@ -49,6 +50,31 @@ def private_files() -> Iterator[None]:
         yield
     finally:
         os.umask(before)
+
+
+def write_synced(path: Path, data: Buffer) -> None:
+    """Write a file whose bytes are on the disk when this returns; its name is when the folder is.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the disk know what a folder's files are called.
+
+    Raises:
+        OSError: It cannot.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _lock(descriptor: int, state_dir: Path) -> None:

@@ -11,7 +11,6 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
-from inspection.messages import VerdictMessage
 from inspection.verdicts import Reason
 from inspection.wire import (
     Buffer,
@@ -75,23 +74,9 @@ def encode_credit(credit: Credit) -> list[Buffer]:
     return [CREDIT, pack(credit)]
 
 
-def encode_acknowledgement(verdict: VerdictMessage | bytes) -> list[Buffer]:
-    """Make the two parts that acknowledge a frame: its verdict, which is in the ledger."""
-    return [VERDICT, verdict if isinstance(verdict, bytes) else pack(verdict)]
-
-
-def acknowledgement_of(record: bytes, peer: bytes | None, transport: str) -> list[Buffer] | None:
-    """Say over a transport that a frame's verdict is recorded; None where nobody is told.
-
-    Args:
-        record: The verdict, packed.
-        peer: Who sent the frame; None if it cannot be answered.
-        transport: Name of the setting whose socket it came through. An imageZMQ sender waits for a
-            reply of one part, and expects no more of it.
-    """
-    if peer is None:
-        return None
-    return [b"OK"] if transport == "imagezmq" else encode_acknowledgement(record)
+def encode_acknowledgement(record: bytes) -> list[Buffer]:
+    """Make the two parts that acknowledge a frame: its verdict, packed, as it is recorded."""
+    return [VERDICT, record]
 
 
 def decode_credit(parts: Sequence[Buffer]) -> Credit:

@@ -127,7 +127,7 @@ def test_a_disk_that_fails_is_counted_and_the_next_item_is_tried(
             raise failure
         real(descriptor)
 
-    monkeypatch.setattr(label_queue.os, "fsync", fails_once)
+    monkeypatch.setattr(os, "fsync", fails_once)
     for seq in (1, 2):
         queue.offer(item(seq))
     queue.close()
@@ -270,7 +270,7 @@ def test_a_disk_that_is_full_all_the_same_costs_the_oldest_and_not_the_newest(
             raise failure
         real(descriptor)
 
-    monkeypatch.setattr(label_queue.os, "fsync", fails_once)
+    monkeypatch.setattr(os, "fsync", fails_once)
     queue = write(tmp_path, [item(3)])
 
     assert on_disk(tmp_path) == [1, 2, 3]
