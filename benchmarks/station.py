@@ -14,7 +14,8 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,24 @@ class Line:
         return decode_verdict(self.listener.recv_multipart())
 
 
+@contextmanager
+def open_line(
+    station: RunningStation, product: str | None, frames: Sequence[bytes]
+) -> Iterator[Line]:
+    """Connect a camera and a listener to a station, and go on once the listener is heard."""
+    with (
+        zmq.Context() as context,
+        context.socket(zmq.SUB) as listener,
+        Camera(station.cameras, "bench", product=product) as camera,
+    ):
+        listener.rcvhwm = 0
+        listener.subscribe(VERDICT_TOPIC)
+        listener.connect(station.verdicts)
+        line = Line(camera, listener, frames)
+        warm_up(line)
+        yield line
+
+
 def main() -> int:
     """Measure, print, record; 1 when a frame is unaccounted for."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -83,21 +102,14 @@ def main() -> int:
     with (
         tempfile.TemporaryDirectory() as state,
         start_station(args.bundle, Path(state), heatmaps=False) as station,
-        zmq.Context() as context,
-        context.socket(zmq.SUB) as listener,
-        Camera(station.cameras, "bench", product=args.product) as camera,
+        open_line(station, args.product, frames) as line,
     ):
-        listener.rcvhwm = 0
-        listener.subscribe(VERDICT_TOPIC)
-        listener.connect(station.verdicts)
-        line = Line(camera, listener, frames)
-        warm_up(line)
         figures: dict[str, Any] = {"latency": _latency(line, bundle, args.product, paths)}
         figures["capacity"] = capacity(line)
         rate_hz = LOAD * figures["capacity"]["rate_hz"]
         figures["accounting"] = _accounting(line, rate_hz)
         figures["memory"] = _memory(line, rate_hz, station, args.frames)
-        sent = camera.sent
+        sent = line.camera.sent
     account = station.account()
     figures["station"] = {"sent": sent, **account}
     print(json.dumps(figures, indent=1))

@@ -25,17 +25,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zmq
 
 from benchmarks.others import SAMPLE_S, watching_others
 from benchmarks.recording import record
-from benchmarks.station import Line, capacity, jpeg, warm_up
-from edge.camera import Camera
+from benchmarks.station import Line, capacity, jpeg, open_line
 from edge.control import ask_station, control_address
 from edge.player import find_images
 from examples.demo.line import start_station
 from inspection.control_messages import AT_REST, ControlRequest, SwapState, Terms
-from inspection.messages import VERDICT_TOPIC
 
 LOAD = 0.6
 STEADY_S = 10.0
@@ -106,15 +103,8 @@ def main() -> int:
     with (
         tempfile.TemporaryDirectory() as state,
         start_station(args.running, Path(state), heatmaps=False) as station,
-        zmq.Context() as context,
-        context.socket(zmq.SUB) as listener,
-        Camera(station.cameras, "bench", product=args.product) as camera,
+        open_line(station, args.product, frames) as line,
     ):
-        listener.rcvhwm = 0
-        listener.subscribe(VERDICT_TOPIC)
-        listener.connect(station.verdicts)
-        line = Line(camera, listener, frames)
-        warm_up(line)
         rate_hz = args.load * capacity(line)["rate_hz"]
         address = control_address(Path(state))
         swaps: list[Swap] = []

@@ -45,6 +45,16 @@ def verdict(station_seq: int = 1, camera: str = "cam", **fields: object) -> Verd
     return VerdictMessage.model_validate(said)
 
 
+class StandingClock:
+    """Stands still until it is told otherwise."""
+
+    def __init__(self, now_ns: int) -> None:
+        self.now_ns = now_ns
+
+    def __call__(self) -> int:
+        return self.now_ns
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """A verdict as it is in the ledger."""

@@ -17,24 +17,14 @@ from inspection.messages import decode_verdict
 from inspection.station_messages import decode_heartbeat
 from inspection.wire import pack
 from tests.edge.open_station import open_sockets
-from tests.edge.published_station import BUNDLE, eventually, verdict
+from tests.edge.published_station import BUNDLE, StandingClock, eventually, verdict
 
 PATIENCE_MS = 20_000
 
 
-class Clock:
-    """Stands still until it is told otherwise."""
-
-    def __init__(self) -> None:
-        self.now_ns = 5_000_000_000
-
-    def __call__(self) -> int:
-        return self.now_ns
-
-
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> StandingClock:
+    return StandingClock(5_000_000_000)
 
 
 @pytest.fixture
@@ -45,7 +35,7 @@ def context() -> Iterator[zmq.Context[zmq.Socket[bytes]]]:
 
 
 @pytest.fixture
-def publisher(clock: Clock) -> Iterator[Publisher]:
+def publisher(clock: StandingClock) -> Iterator[Publisher]:
     settings = StationSettings(verdicts="tcp://127.0.0.1:*")
     standing = Standing(7, "a" * 64, BUNDLE, "running")
     with (
@@ -138,7 +128,7 @@ def test_a_verdict_of_an_earlier_run_is_told_too(publisher: Publisher) -> None:
 
 
 def test_the_second_that_subscribes_alike_is_told_as_well(
-    publisher: Publisher, clock: Clock
+    publisher: Publisher, clock: StandingClock
 ) -> None:
     publisher.publish("left", pack(verdict(1, "left")))
     with listening(publisher) as first, listening(publisher) as second:
@@ -151,7 +141,9 @@ def test_the_second_that_subscribes_alike_is_told_as_well(
         assert hears(publisher, second, 1, lambda: None)[0][0] == b"last/left"
 
 
-def test_many_that_subscribe_at_once_are_told_together(publisher: Publisher, clock: Clock) -> None:
+def test_many_that_subscribe_at_once_are_told_together(
+    publisher: Publisher, clock: StandingClock
+) -> None:
     publisher.publish("left", pack(verdict(1, "left")))
     with listening(publisher) as listener:
         listener.subscribe(b"last/")
@@ -180,7 +172,7 @@ def test_the_camera_that_was_silent_longest_is_forgotten(publisher: Publisher) -
 
 
 def test_the_heart_beats_once_a_second_though_nothing_happens(
-    publisher: Publisher, clock: Clock
+    publisher: Publisher, clock: StandingClock
 ) -> None:
     with listening(publisher, b"heartbeat/") as listener:
         beats = heard(publisher, listener)
@@ -195,7 +187,9 @@ def test_the_heart_beats_once_a_second_though_nothing_happens(
     assert (first.state, first.uptime_s, second.uptime_s) == ("running", 0.0, 1.0)
 
 
-def test_a_late_heartbeat_is_not_made_up_for_by_many(publisher: Publisher, clock: Clock) -> None:
+def test_a_late_heartbeat_is_not_made_up_for_by_many(
+    publisher: Publisher, clock: StandingClock
+) -> None:
     with listening(publisher, b"heartbeat/") as listener:
         clock.now_ns += 10 * publish.HEARTBEAT_NS
 

@@ -9,28 +9,18 @@ from edge.recent import RecentVerdicts
 from inspection.station_messages import RejectAnswer, RejectQuestion
 from inspection.verdicts import Reason, Verdict
 from inspection.wire import FrameName
-from tests.edge.published_station import BUNDLE, verdict
+from tests.edge.published_station import BUNDLE, StandingClock, verdict
 
 SECOND_NS = 1_000_000_000
 
 
-class Clock:
-    """Stands still until it is told otherwise."""
-
-    def __init__(self) -> None:
-        self.now_ns = 0
-
-    def __call__(self) -> int:
-        return self.now_ns
+@pytest.fixture
+def clock() -> StandingClock:
+    return StandingClock(0)
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def recent(clock: Clock) -> RecentVerdicts:
+def recent(clock: StandingClock) -> RecentVerdicts:
     return RecentVerdicts(clock)
 
 
@@ -167,7 +157,9 @@ def test_two_frames_under_one_name_never_pass_together(recent: RecentVerdicts) -
     assert answered(recent) == "REJECT"
 
 
-def test_a_verdict_that_is_too_old_does_not_count(recent: RecentVerdicts, clock: Clock) -> None:
+def test_a_verdict_that_is_too_old_does_not_count(
+    recent: RecentVerdicts, clock: StandingClock
+) -> None:
     said(recent)
     clock.now_ns += SECOND_NS + 1
 
@@ -177,7 +169,7 @@ def test_a_verdict_that_is_too_old_does_not_count(recent: RecentVerdicts, clock:
 
 
 def test_parts_are_forgotten_the_one_touched_longest_ago_first(
-    recent: RecentVerdicts, monkeypatch: pytest.MonkeyPatch, clock: Clock
+    recent: RecentVerdicts, monkeypatch: pytest.MonkeyPatch, clock: StandingClock
 ) -> None:
     monkeypatch.setattr(bounds, "MOST_PARTS", 3)
     for part in ("P", "Q", "R", "P", "S"):
@@ -188,7 +180,7 @@ def test_parts_are_forgotten_the_one_touched_longest_ago_first(
 
 
 def test_what_may_have_been_forgotten_is_reject(
-    recent: RecentVerdicts, monkeypatch: pytest.MonkeyPatch, clock: Clock
+    recent: RecentVerdicts, monkeypatch: pytest.MonkeyPatch, clock: StandingClock
 ) -> None:
     monkeypatch.setattr(bounds, "MOST_PARTS", 2)
     said(recent, camera="right", word=Verdict.FAIL)
